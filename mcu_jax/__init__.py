@@ -1,0 +1,42 @@
+"""Machine unlearning through mode connectivity, in JAX."""
+
+from mcu_jax import (
+    checkpoint,
+    connect,
+    curves,
+    datasets,
+    losses,
+    masks,
+    methods,
+    metrics,
+    models,
+    paths,
+    runs,
+    splits,
+    training,
+    trees,
+)
+from mcu_jax.base import Model, Path, Problem, Split
+from mcu_jax.runs import load
+
+__all__ = [
+    "Model",
+    "Path",
+    "Problem",
+    "Split",
+    "checkpoint",
+    "connect",
+    "curves",
+    "datasets",
+    "load",
+    "losses",
+    "masks",
+    "methods",
+    "metrics",
+    "models",
+    "paths",
+    "runs",
+    "splits",
+    "training",
+    "trees",
+]

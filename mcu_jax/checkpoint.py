@@ -1,0 +1,299 @@
+"""Checkpoints of array trees: orbax arrays, and beside them a manifest that proves every byte.
+
+Orbax loads most flipped bits without a word, so `manifest.json`, written last, holds a sha256 of every leaf
+and file; a checkpoint is built beside its place and renamed into it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import socket
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+_MANIFEST = "manifest.json"
+_ARRAYS = "arrays"
+
+
+class DamagedCheckpointError(RuntimeError):
+    """A checkpoint that is not what was saved."""
+
+
+class _Leaf(NamedTuple):
+    keys: list[str]
+    value: Any
+
+    @property
+    def name(self) -> str:
+        return "/".join(self.keys) or "(the whole tree)"
+
+
+def save(directory: str | os.PathLike[str], tree: PyTree, meta: dict[str, Any] | None = None) -> None:
+    """Write `tree` and the JSON `meta` to `directory`, replacing what is there; if killed, all or nothing.
+
+    A plain orbax checkpoint of nested dicts lies in `directory/arrays`; leaves without elements, which orbax
+    refuses, are in the manifest alone. Raises TypeError for a leaf that is no array of numbers or booleans,
+    ValueError for two leaves of one name.
+    """
+    directory = pathlib.Path(directory)
+    leaves = [_Leaf(keys, _array(keys, value)) for keys, value in _leaves(tree)]
+    _refuse_same_names(leaves)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{directory.name}.saving-{socket.gethostname()}-"
+    _remove_abandoned(directory.parent, prefix)
+    work = directory.parent / f"{prefix}{os.getpid()}"
+    shutil.rmtree(work, ignore_errors=True)
+    new = work / "new"
+    new.mkdir(parents=True)
+    try:
+        stored = [leaf for leaf in leaves if leaf.value.size]
+        if stored:
+            _write_arrays(new / _ARRAYS, _nest([_Leaf(leaf.keys or ["array"], leaf.value) for leaf in stored]))
+        body = {
+            "schema": 1,
+            "meta": {} if meta is None else meta,
+            "leaves": [
+                {
+                    "keys": leaf.keys,
+                    "shape": list(leaf.value.shape),
+                    "dtype": leaf.value.dtype.name,
+                    "sha256": _sha256(leaf.value).hexdigest(),
+                }
+                for leaf in leaves
+            ],
+            "empty": _empty_dicts(tree),
+            "files": {
+                file.relative_to(new).as_posix(): _file_sha256(file)
+                for file in sorted((new / _ARRAYS).rglob("*"))
+                if file.is_file()
+            },
+        }
+        (new / _MANIFEST).write_text(_encode(body), encoding="utf-8")
+        _move_into_place(new, directory, work / "old")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def load(directory: str | os.PathLike[str], like: PyTree | None = None) -> PyTree:
+    """The tree in `directory` with numpy leaves: as nested dicts, or in the structure of `like`.
+
+    Without `like`, fields and positions become dict keys (as strings) and a None is left out. Leaves of
+    `like` need a shape and a dtype only. Raises DamagedCheckpointError where anything is not as saved,
+    ValueError naming the leaf where `like` differs, FileNotFoundError without `directory`.
+    """
+    directory = pathlib.Path(directory)
+    body = _read_manifest(directory)
+    for name, expected in body["files"].items():
+        try:
+            found = _file_sha256(directory / name)
+        except OSError as error:
+            raise _damaged(directory, f"file {name} cannot be read ({error.strerror})") from error
+        if found != expected:
+            raise _damaged(directory, f"file {name} is not as it was written")
+    leaves = [_Leaf(entry["keys"], np.empty(entry["shape"], np.dtype(entry["dtype"]))) for entry in body["leaves"]]
+    stored = [_Leaf(leaf.keys or ["array"], leaf.value) for leaf in leaves if leaf.value.size]
+    if stored:
+        try:
+            arrays = _read_arrays(directory / _ARRAYS, _nest(stored))
+        except Exception as error:
+            raise _damaged(directory, f"orbax cannot read {_ARRAYS} ({type(error).__name__})") from error
+        leaves = [_Leaf(leaf.keys, _get(arrays, leaf)) if leaf.value.size else leaf for leaf in leaves]
+    for leaf, entry in zip(leaves, body["leaves"], strict=True):
+        if _sha256(leaf.value).hexdigest() != entry["sha256"]:
+            raise _damaged(directory, f"leaf {leaf.name} is not as it was saved")
+    if like is not None:
+        return _in_structure(directory, leaves, like)
+    return _nest(leaves, body["empty"])
+
+
+def read_meta(directory: str | os.PathLike[str]) -> dict[str, Any]:
+    """The `meta` given to `save`. Raises as `load`, without looking at the arrays."""
+    return _read_manifest(pathlib.Path(directory))["meta"]
+
+
+def exists(directory: str | os.PathLike[str]) -> bool:
+    """Whether `directory` holds a checkpoint, whole or damaged."""
+    return (pathlib.Path(directory) / _MANIFEST).is_file()
+
+
+def digest(tree: PyTree) -> str:
+    """sha256 over key paths, shapes, dtypes and bytes of a tree, as hexadecimal."""
+    total = hashlib.sha256()
+    for keys, value in _leaves(tree):
+        array = _array(keys, value)
+        total.update(json.dumps([keys, array.shape, array.dtype.name]).encode())
+        total.update(_sha256(array).digest())
+    return total.hexdigest()
+
+
+def _leaves(tree: PyTree) -> list[tuple[list[str], Any]]:
+    return [(_keys(path), value) for path, value in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def _keys(path: tuple[Any, ...]) -> list[str]:
+    return [jax.tree_util.keystr((key,), simple=True) for key in path]
+
+
+def _empty_dicts(tree: PyTree) -> list[list[str]]:
+    def is_empty(x: Any) -> bool:
+        return type(x) is dict and not x
+
+    found = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_empty)
+    return [_keys(path) for path, value in found if is_empty(value)]
+
+
+def _array(keys: list[str], value: Any) -> np.ndarray:
+    name = _Leaf(keys, value).name
+    try:
+        array = np.asarray(value, order="C")
+    except TypeError as error:
+        raise TypeError(f"leaf {name}: expected an array, got {type(value).__name__}: {error}") from error
+    if not (array.dtype == bool or jax.dtypes.issubdtype(array.dtype, np.number)):
+        raise TypeError(f"leaf {name}: expected numbers or booleans, got {array.dtype} ({type(value).__name__})")
+    # Orbax writes the machine's byte order only.
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _sha256(array: np.ndarray) -> Any:
+    # A view, and of plain bytes: hashlib cannot read bfloat16.
+    return hashlib.sha256(np.asarray(array, order="C").reshape(-1).view(np.uint8).data)
+
+
+def _refuse_same_names(leaves: list[_Leaf]) -> None:
+    seen: dict[str, list[str]] = {}
+    for leaf in leaves:
+        # Orbax joins keys by dots: {"a.b": x, "a": {"b": y}} would be one array.
+        name = leaf.name.replace("/", ".")
+        if name in seen:
+            raise ValueError(f"leaves {seen[name]} and {leaf.keys} have the same name; rename one of the keys")
+        seen[name] = leaf.keys
+
+
+def _nest(leaves: list[_Leaf], empty: list[list[str]] | tuple[()] = ()) -> Any:
+    if [leaf.keys for leaf in leaves] == [[]]:
+        return leaves[0].value
+    tree: dict[str, Any] = {}
+    for keys, value in [*leaves, *((keys, {}) for keys in empty if keys)]:
+        *parents, last = keys
+        inner = tree
+        for key in parents:
+            inner = inner.setdefault(key, {})
+        inner[last] = value
+    return tree
+
+
+def _get(tree: dict[str, Any], leaf: _Leaf) -> Any:
+    for key in leaf.keys or ["array"]:
+        tree = tree[key]
+    return tree
+
+
+def _in_structure(directory: pathlib.Path, leaves: list[_Leaf], like: PyTree) -> PyTree:
+    stored = {tuple(leaf.keys): leaf for leaf in leaves}
+    targets = [_Leaf(keys, value) for keys, value in _leaves(like)]
+    for target in targets:
+        if tuple(target.keys) not in stored:
+            raise ValueError(f"{directory}: expected a leaf {target.name}, the checkpoint has none")
+        shaped = target.value if hasattr(target.value, "dtype") else np.asarray(target.value)
+        found = stored[tuple(target.keys)].value
+        if tuple(shaped.shape) != found.shape or shaped.dtype.name != found.dtype.name:
+            raise ValueError(
+                f"{directory}: expected leaf {target.name} of {shaped.dtype}{list(shaped.shape)}, "
+                f"the checkpoint's is {found.dtype}{list(found.shape)}"
+            )
+    extra = stored.keys() - {tuple(target.keys) for target in targets}
+    if extra:
+        raise ValueError(f"{directory}: the checkpoint has a leaf {stored[min(extra)].name} that was not expected")
+    values = [stored[tuple(target.keys)].value for target in targets]
+    return jax.tree.unflatten(jax.tree.structure(like), values)
+
+
+def _write_arrays(directory: pathlib.Path, tree: dict[str, Any]) -> None:
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(directory.absolute(), tree)
+        checkpointer.wait_until_finished()
+
+
+def _read_arrays(directory: pathlib.Path, target: dict[str, Any]) -> dict[str, Any]:
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(directory.absolute(), target)
+
+
+def _encode(body: dict[str, Any]) -> str:
+    """The manifest's text: `body` and, in it, the sha256 of `body`."""
+    # As it will be read: keys that are numbers become strings, and strings sort otherwise.
+    body = json.loads(json.dumps(body))
+    plain = json.dumps(body, sort_keys=True)
+    return json.dumps({**body, "sha256": hashlib.sha256(plain.encode()).hexdigest()}, indent=1, sort_keys=True)
+
+
+def _read_manifest(directory: pathlib.Path) -> dict[str, Any]:
+    if not directory.is_dir():
+        raise FileNotFoundError(f"no checkpoint in {directory}")
+    try:
+        text = (directory / _MANIFEST).read_bytes().decode()
+        body = json.loads(text)
+        del body["sha256"]
+        # The text, not only its meaning, has to be as written: nothing in this file may change unseen.
+        intact = text == _encode(body)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise _damaged(directory, f"file {_MANIFEST} cannot be read ({type(error).__name__})") from error
+    if not intact:
+        raise _damaged(directory, f"file {_MANIFEST} is not as it was written")
+    return body
+
+
+def _damaged(directory: pathlib.Path, what: str) -> DamagedCheckpointError:
+    return DamagedCheckpointError(
+        f"damaged checkpoint {directory}: {what}; delete {directory} and run the same command again"
+    )
+
+
+def _file_sha256(file: pathlib.Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _move_into_place(new: pathlib.Path, directory: pathlib.Path, aside: pathlib.Path) -> None:
+    while True:
+        try:
+            new.rename(directory)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        # Again and again: another process may save the same stage at the same time.
+        shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            directory.rename(aside)
+
+
+def _remove_abandoned(parent: pathlib.Path, prefix: str) -> None:
+    """Remove what killed saves of this machine left; a living process is still at work on its own."""
+    for left in parent.iterdir():
+        pid = left.name.removeprefix(prefix)
+        if left.name.startswith(prefix) and pid.isdecimal() and not _is_alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,168 @@
+"""Train a path between two models. Only the path's inner points are ever differentiated."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Float
+
+from mcu_jax import curves, losses, masks, metrics, paths, training, trees
+from mcu_jax.base import Curve, Mask, Params, Path, Problem, RandomKey, Split
+
+ADAPTIVE = "adaptive"
+BETAS = (0.0, 0.01, 0.5)
+"""The values the adaptive forgetting penalty switches between."""
+
+
+class MaskInfo(NamedTuple):
+    """A mask, and the shares of all weights it realises: kept in the end, dropped by the retain filter."""
+
+    mask: Mask
+    keep: Float[Any, ""]
+    retain_filter: Float[Any, ""]
+
+
+class PathInfo(NamedTuple):
+    """losses: of every step, in nats. targets: accuracies to reach. mask: None where all weights move."""
+
+    losses: Float[Array, "steps"]
+    targets: paths.Targets
+    mask: MaskInfo | None
+
+
+@jax.jit
+def targets(problem: Problem) -> paths.Targets:
+    """Cal_r = accuracy of θ_o on D; Cal_f = accuracy of θ_o on D_v, or 0 where a class is forgotten."""
+    found = metrics.predict(problem, problem.params, problem.stats)
+    sizes = [len(split.y) for split in (problem.retain, problem.forget)]
+    hits = [metrics.accuracy(out) * size for out, size in zip((found.retain, found.forget), sizes, strict=True)]
+    unseen = jnp.zeros(()) if problem.forget_test is not None else metrics.accuracy(found.validation)
+    return paths.Targets(retain=(hits[0] + hits[1]) / sum(sizes), forget=unseen)
+
+
+def mcu_mask(
+    problem: Problem, key: RandomKey, *, kind: str = "mcu", keep: float = 0.5, retain_filter: float = 0.1
+) -> MaskInfo | None:
+    """MCU's two-stage mask at θ_o (`masks.mcu`), or a random one of exactly its realised size, or None for all weights.
+
+    kind: mcu, random or none; else ValueError.
+    """
+    if kind == "none":
+        return None
+    if kind not in ("mcu", "random"):
+        raise ValueError(f"a mask is one of mcu, random, none; given {kind!r}")
+    stats = training.evaluation_stats(problem)
+    grads = [training.gradient(problem, problem.params, split, stats) for split in (problem.retain, problem.forget)]
+    mask, dropped = masks.mcu(*grads, keep=keep, retain_filter=retain_filter)
+    if kind == "random":
+        mask = masks.random(key, problem.params, masks.count(mask, problem.params))
+    return MaskInfo(mask, masks.realised(mask, problem.params), masks.realised(dropped, problem.params))
+
+
+def adaptive_beta(
+    forget_accuracy: Float[Any, ""], retain_accuracy: Float[Any, ""], targets: paths.Targets
+) -> Float[Array, ""]:
+    """MCU's adaptive forgetting penalty for one batch, one of `BETAS` (Shi & Wang 2025, arXiv 2505.10859).
+
+    0 once the batch's forget accuracy is down at its target; weak while the forget accuracy exceeds its target by less,
+    in proportion, than the retain accuracy does; else strong. Cross-multiplied: a target of 0 is no division.
+    """
+    forget_excess = (forget_accuracy - targets.forget) * targets.retain
+    retain_excess = (retain_accuracy - targets.retain) * targets.forget
+    none, weak, strong = BETAS
+    moderate = jnp.where(forget_excess < retain_excess, weak, strong)
+    return jax.lax.stop_gradient(jnp.where(forget_accuracy <= targets.forget, none, moderate))
+
+
+def mcu(
+    problem: Problem,
+    end: Params,
+    key: RandomKey,
+    *,
+    beta: float | str = ADAPTIVE,
+    mask: MaskInfo | str | None = "mcu",
+    keep: float = 0.5,
+    retain_filter: float = 0.1,
+    curve: Curve = curves.bezier,
+    bends: int = 1,
+    epochs: int = 10,
+    lr: float = 0.01,
+    momentum: float = 0.9,
+    batch_size: int = 128,
+    retain_fraction: float = 0.5,
+) -> tuple[Path, PathInfo]:
+    """Trains a path from θ_o (`problem.params`) to a pre-unlearned model (Shi & Wang 2025, arXiv 2505.10859).
+
+    min over the inner points of E_{t~U(0,1)} [CE(D_r; φ(t)) − β CE(D_f; φ(t))]: one t a mini-batch, the two means taken
+    separately, the exact gradient through φ. An epoch is one pass over D_f and a once-drawn `retain_fraction` of D_r.
+
+    end: the pre-unlearned model. beta: a number, or "adaptive" (`adaptive_beta`). mask: "mcu", "random", "none", None,
+    or one made by `mcu_mask`; weights outside it never leave the straight line.
+    Raises TreeMismatchError where the models differ, ValueError for a fraction outside its range.
+    """
+    trees.check_alike(problem.params, end, "the original and the pre-unlearned model")
+    if not 0 < retain_fraction <= 1:
+        raise ValueError(f"retain_fraction lies in (0, 1], given {retain_fraction}")
+    if isinstance(beta, str) and beta != ADAPTIVE:
+        raise ValueError(f"beta is a number or {ADAPTIVE!r}, given {beta!r}")
+    mask_key, half_key, fit_key = jax.random.split(key, 3)
+    if isinstance(mask, str):
+        mask = mcu_mask(problem, mask_key, kind=mask, keep=keep, retain_filter=retain_filter)
+    goal = targets(problem)
+    path = curves.straight(problem.params, end, bends)
+
+    half = jax.random.permutation(half_key, len(problem.retain.y))[: round(retain_fraction * len(problem.retain.y))]
+    mixed = training.mix(problem.forget, Split(problem.retain.x[half], problem.retain.y[half]))
+    everywhere = jax.tree.map(lambda _: True, path.inner)
+    tree_mask = everywhere if mask is None else mask.mask
+    # Known before compiling, the mask leaves only the trained leaves to differentiate; else it freezes their updates.
+    static = masks.static(tree_mask)
+    moving, still = trees.partition(path.inner, everywhere if static is None else static)
+    result = training.fit(
+        Partial(_objective(curve), problem, end, still, goal, None if beta == ADAPTIVE else beta),
+        moving,
+        (mixed,),
+        fit_key,
+        optimizer=Partial(training.sgd, lr, momentum, mask=tree_mask if static is None else None),
+        epochs=epochs,
+        batch_size=batch_size,
+    )
+    return path._replace(inner=trees.combine(result.state, still)), PathInfo(result.losses, goal, mask)
+
+
+@functools.cache
+def _objective(curve: Curve) -> Callable[..., Float[Array, ""]]:
+    """MCU's loss along one kind of curve; cached, so that the same curve is the same function to the compiler."""
+
+    def loss(
+        problem: Problem,
+        end: Params,
+        still: Params,
+        goal: paths.Targets,
+        beta: Float[Any, ""] | None,
+        moving: Params,
+        batches: tuple[training.Mixed],
+        now: training.Now,
+    ) -> Float[Array, ""]:
+        (batch,) = batches
+        t_key, model_key = jax.random.split(now.key)
+        params = curve(Path(problem.params, trees.combine(moving, still), end), jax.random.uniform(t_key))
+        logits = training.logits(problem, params, batch.x, model_key)
+        nll, hits = losses.nll(logits, batch.y), losses.correct(logits, batch.y)
+        # A batch without forget examples has a forget mean and accuracy of 0, and so no penalty.
+        forget_loss = losses.masked_mean(nll, batch.is_forget)
+        retain_loss = losses.masked_mean(nll, ~batch.is_forget)
+        if beta is None:
+            accuracies = (
+                losses.masked_mean(hits, batch.is_forget),
+                losses.masked_mean(hits, ~batch.is_forget),
+            )
+            beta = adaptive_beta(*accuracies, goal)
+        return retain_loss - beta * forget_loss
+
+    return loss

@@ -1,0 +1,27 @@
+"""Image-classification sets as arrays: embedded digits, and any prepared tensorflow-datasets directory."""
+
+from __future__ import annotations
+
+import os
+
+from mcu_jax.datasets import _tfds
+from mcu_jax.datasets._augment import crop_and_flip
+from mcu_jax.datasets._data import Data
+from mcu_jax.datasets._digits import digits
+from mcu_jax.datasets._tfds import prepared
+
+NAMES = ("digits",)
+
+__all__ = ["NAMES", "Data", "crop_and_flip", "digits", "load", "prepared"]
+
+
+def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Data:
+    """A data set by name: one of NAMES, or one that tensorflow-datasets prepared under data_dir.
+
+    data_dir: default $TFDS_DATA_DIR, else ~/tensorflow_datasets; NAMES do not need it. Nothing is downloaded.
+    Decoded images are kept in $MCU_JAX_CACHE (default ~/.cache/mcu_jax) and verified when read back.
+    Raises ValueError for a set that is unknown, not prepared, or not one of equally sized, labelled images.
+    """
+    if name in NAMES:
+        return globals()[name](data_dir)
+    return _tfds.load(name, data_dir, known=NAMES)

@@ -1,0 +1,172 @@
+"""Boolean trees over parameters: True = may move. A leaf of shape () decides a tensor, a full one weights."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from mcu_jax import trees
+from mcu_jax.base import Mask, Params, RandomKey
+
+
+def by_name(params: Params, patterns: str | Sequence[str]) -> Mask:
+    """Whole leaves whose name `a/b/c` contains a match of any regular expression.
+
+    Raises ValueError for a pattern that matches no leaf, and lists the names.
+    """
+    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    names = trees.names(params)
+    for pattern in patterns:
+        if not any(re.search(pattern, name) for name in names):
+            raise ValueError(f"pattern {pattern!r} matches no parameter; the names are: {', '.join(names)}")
+    hits = [any(re.search(pattern, name) for pattern in patterns) for name in names]
+    return jax.tree.unflatten(jax.tree.structure(params), hits)
+
+
+def top_weights(scores: Params, keep: float) -> Mask:
+    """The `round(keep · P)` weights of highest score over the whole tree, element by element.
+
+    As in SalUn (Fan et al. 2023, arXiv 2310.12508). Ties go to the earlier weight in leaf order, so that the count is
+    exact. Raises ValueError for keep outside [0, 1].
+    """
+    check_fraction("keep", keep)
+    return _exactly(scores, round(keep * trees.size(scores)))
+
+
+def top_leaves(scores: Params, keep: float) -> Mask:
+    """Whole leaves going down their mean score while the share of weights covered before the leaf is < keep.
+
+    Ties by name. The last leaf may overshoot: see `realised`. Raises ValueError for keep outside [0, 1].
+    """
+    check_fraction("keep", keep)
+    means = jnp.stack([jnp.mean(leaf.astype(jnp.float32)) for leaf in jax.tree.leaves(scores)])
+    names, sizes = trees.names(scores), _sizes(scores)
+    taken = _take_down(means, sizes, names, keep * float(sizes.sum()), jnp.ones(len(sizes), bool))
+    return _leaf_mask(scores, taken)
+
+
+def mcu(
+    grad_retain: Params, grad_forget: Params, *, keep: float = 0.5, retain_filter: float = 0.1
+) -> tuple[Mask, Mask]:
+    """MCU's two-stage mask, leaf by leaf (Shi & Wang 2025, arXiv 2505.10859): (mask, the leaves dropped by stage one).
+
+    grad_retain, grad_forget: gradients of the cross-entropy at θ_o in evaluation mode, summed over the batches of D_r
+    and D_f. A leaf's score is ‖G‖₂ / size. Stage one goes down the retain scores and drops leaves while the weights
+    covered before the leaf are < retain_filter · P; stage two goes down the forget scores over what is left and keeps
+    leaves while the weights kept before the leaf are < keep · P. Ties by name. The last leaf of a stage may overshoot:
+    `realised` tells by how much. Both are traceable. Raises ValueError for a fraction outside [0, 1].
+    """
+    check_fraction("keep", keep)
+    check_fraction("retain_filter", retain_filter)
+    trees.check_alike(grad_retain, grad_forget, "retain and forget gradients")
+    names, sizes = trees.names(grad_retain), _sizes(grad_retain)
+    total = float(sizes.sum())
+
+    def scores(grads: Params) -> Float[Array, "leaves"]:
+        return jnp.stack([jnp.linalg.norm(g.astype(jnp.float32).ravel()) / g.size for g in jax.tree.leaves(grads)])
+
+    every = jnp.ones(len(sizes), bool)
+    dropped = _take_down(scores(grad_retain), sizes, names, retain_filter * total, every)
+    kept = _take_down(scores(grad_forget), sizes, names, keep * total, ~dropped)
+    return _leaf_mask(grad_retain, kept), _leaf_mask(grad_retain, dropped)
+
+
+def random(key: RandomKey, params: Params, count: int | Int[Array, ""]) -> Mask:
+    """Exactly `count` weights drawn uniformly from the whole tree: the control for a mask of that size."""
+    draws = jax.tree.map(lambda k, p: jax.random.uniform(k, p.shape), trees.split_keys(key, params), params)
+    return _exactly(draws, count)
+
+
+def realised(mask: Mask, params: Params) -> Float[Any, ""]:
+    """The share of weights the mask lets move, in [0, 1]."""
+    return count(mask, params) / trees.size(params)
+
+
+def count(mask: Mask, params: Params) -> Int[Any, ""]:
+    """The number of weights the mask lets move."""
+    counts = jax.tree.map(lambda m, p: jnp.sum(jnp.broadcast_to(m, p.shape)), mask, params)
+    return sum(jax.tree.leaves(counts))
+
+
+def check(mask: Mask, params: Params) -> None:
+    """Raises ValueError, naming the leaf, unless the mask has the tree's structure, is boolean and broadcasts to it."""
+    if not trees.same_structure(mask, params):
+        raise trees.TreeMismatchError(
+            f"a mask has the structure of its parameters {jax.tree.structure(params)}, given {jax.tree.structure(mask)}"
+        )
+    for name, m, p in zip(trees.names(params), jax.tree.leaves(mask), jax.tree.leaves(params), strict=True):
+        if jnp.result_type(m) != jnp.bool_:
+            raise ValueError(f"mask leaf {name!r} must be boolean, given {jnp.result_type(m)}")
+        shape = jnp.shape(m)
+        # where() would silently enlarge the parameter to the mask's shape.
+        if len(shape) > p.ndim or np.broadcast_shapes(shape, p.shape) != p.shape:
+            raise ValueError(f"mask leaf {name!r} of shape {shape} does not broadcast to its parameter's {p.shape}")
+
+
+def freeze(mask: Mask) -> optax.GradientTransformation:
+    """The last link of an optax chain: updates become 0 where the mask is False, so nothing before it can leak."""
+
+    def init(params: Params) -> optax.EmptyState:
+        check(mask, params)
+        return optax.EmptyState()
+
+    def update(updates: Params, state: optax.EmptyState, params: Params | None = None):  # type: ignore[no-untyped-def]
+        del params
+        return jax.tree.map(lambda m, u: jnp.where(_align(m, u), u, jnp.zeros_like(u)), mask, updates), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def static(mask: Mask) -> Mask | None:
+    """The mask as Python bools where every leaf is a known whole-tensor decision, else None.
+
+    Known before compilation, a mask spares the gradients of the frozen leaves.
+    """
+    if trees.is_traced(mask) or any(jnp.shape(leaf) != () for leaf in jax.tree.leaves(mask)):
+        return None
+    return jax.tree.map(bool, mask)
+
+
+def check_fraction(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a fraction in [0, 1], given {value}")
+
+
+def _align(mask: Any, leaf: Array) -> Array:
+    return jnp.broadcast_to(jnp.asarray(mask), leaf.shape)
+
+
+def _sizes(tree: Any) -> np.ndarray:
+    return np.array([leaf.size for leaf in jax.tree.leaves(tree)])
+
+
+def _take_down(scores: Array, sizes: np.ndarray, names: list[str], budget: float, allowed: Array) -> Array:
+    """Going down the scores among the allowed leaves, take those before which less than the budget is covered."""
+    by_name = np.argsort(np.array(names), kind="stable")
+    ranked = jnp.where(allowed, -scores, jnp.inf)[by_name]
+    order = jnp.asarray(by_name)[jnp.argsort(ranked, stable=True)]
+    covered = jnp.where(allowed, jnp.asarray(sizes, jnp.int32), 0)[order]
+    before = jnp.cumsum(covered) - covered
+    # Whole numbers: 0.1 · 30 must not count as more than 3.
+    return jnp.zeros(len(sizes), bool).at[order].set(before < math.ceil(round(budget, 6))) & allowed
+
+
+def _leaf_mask(tree: Any, taken: Array) -> Mask:
+    return jax.tree.unflatten(jax.tree.structure(tree), [taken[i] for i in range(taken.shape[0])])
+
+
+def _exactly(scores: Params, count: int | Int[Array, ""]) -> Mask:
+    leaves, structure = jax.tree.flatten(scores)
+    flat = jnp.concatenate([leaf.ravel().astype(jnp.float32) for leaf in leaves])
+    order = jnp.argsort(-flat, stable=True)
+    chosen = jnp.zeros(flat.size, bool).at[order].set(jnp.arange(flat.size) < count)
+    parts = jnp.split(chosen, np.cumsum([leaf.size for leaf in leaves])[:-1])
+    return jax.tree.unflatten(structure, [p.reshape(x.shape) for p, x in zip(parts, leaves, strict=True)])

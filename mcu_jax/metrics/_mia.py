@@ -1,0 +1,32 @@
+"""The confidence membership attack."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import log_softmax
+
+from mcu_jax.base import Outputs, Predictions
+
+
+def mia(predictions: Predictions, *, limit: int = 2000, seed: int = 0) -> float:
+    """Membership attack: share of D_f that an SVC on p(label) calls non-member. Best: equal to the retrained model's.
+
+    SVC(C=3, rbf, gamma=1), trained on members = a sample of D_r and non-members = a sample of D_t, as many of either
+    and at most `limit`, drawn by `seed`. As in Jia et al. 2023, arXiv 2304.04934. Not traceable: fits on the host.
+    """
+    from sklearn.svm import SVC
+
+    rng = np.random.default_rng(seed)
+    members, others, forget = (
+        _confidence(outputs) for outputs in (predictions.retain, predictions.test, predictions.forget)
+    )
+    count = min(limit, len(members), len(others))
+    x = np.concatenate([rng.choice(members, count, replace=False), rng.choice(others, count, replace=False)])
+    y = np.repeat([1, 0], count)
+    attack = SVC(C=3, kernel="rbf", gamma=1).fit(x[:, None], y)
+    return float(np.mean(attack.predict(forget[:, None]) == 0))
+
+
+def _confidence(outputs: Outputs) -> np.ndarray:
+    log_p = log_softmax(np.asarray(outputs.logits, np.float64), axis=-1)
+    return np.exp(np.take_along_axis(log_p, np.asarray(outputs.labels)[:, None], axis=-1)[:, 0])

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+from jaxtyping import Array
+
+from mcu_jax import base
+from mcu_jax.models import _linen
+
+
+def mlp(*, num_classes: int, hidden: int | Sequence[int] = (64,)) -> base.Model:
+    """Dense layers with relu. hidden: the width of each hidden layer; an integer is one layer."""
+    widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
+    if not widths or min(widths) < 1:
+        raise ValueError(f"mlp needs one or more positive hidden widths, such as 64 or (128, 64); got {hidden!r}.")
+    return _linen.model(_Mlp(num_classes, widths), "mlp")
+
+
+class _Mlp(nn.Module):
+    num_classes: int
+    hidden: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> tuple[Array, Array]:
+        x = x.reshape(x.shape[0], -1)
+        for i, width in enumerate(self.hidden):
+            x = nn.relu(nn.Dense(width, name=f"dense{i}")(x))
+        return nn.Dense(self.num_classes, name="head")(x), x

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import functools
+
+import flax.linen as nn
+from jaxtyping import Array
+
+from mcu_jax import base
+from mcu_jax.models import _linen
+
+_BOTTLENECK_FROM = 44
+_Conv = functools.partial(
+    _linen.Conv, padding=1, kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+)
+
+
+def preresnet(*, num_classes: int, depth: int = 20) -> base.Model:
+    """Pre-activation ResNet with BatchNorm for 32×32 images (Garipov et al. 2018, arXiv 1802.10026).
+
+    Three stages of 16, 32 and 64 planes.
+    depth: 6n + 2 with basic blocks below 44, 9n + 2 with bottlenecks from 44 on; else a ValueError.
+    """
+    per_stage, rest = divmod(depth - 2, 9 if depth >= _BOTTLENECK_FROM else 6)
+    if rest or per_stage < 1:
+        raise ValueError(
+            "preresnet needs depth 6n + 2 below 44 (8, 14, 20, 26, 32, 38) or 9n + 2 from 44 on "
+            f"(47, 56, 110, 164); got {depth}."
+        )
+    return _linen.model(_PreResNet(num_classes, per_stage, depth >= _BOTTLENECK_FROM), "preresnet")
+
+
+class _Block(nn.Module):
+    planes: int
+    strides: int
+    bottleneck: bool
+    train: bool
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        def norm(x: Array) -> Array:
+            return _norm_relu(x, self.train)
+
+        width = 4 * self.planes if self.bottleneck else self.planes
+        if self.bottleneck:
+            y = _Conv(self.planes, (1, 1), padding=0)(norm(x))
+            y = _Conv(self.planes, (3, 3), self.strides)(norm(y))
+            y = _Conv(width, (1, 1), padding=0)(norm(y))
+        else:
+            y = _Conv(width, (3, 3), self.strides)(norm(x))
+            y = _Conv(width, (3, 3))(norm(y))
+        if x.shape[-1] != width or self.strides != 1:
+            x = _Conv(width, (1, 1), self.strides, padding=0, name="shortcut")(x)
+        return x + y
+
+
+class _PreResNet(nn.Module):
+    num_classes: int
+    per_stage: int
+    bottleneck: bool
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> tuple[Array, Array]:
+        x = _Conv(16, (3, 3))(x)
+        for stage, planes in enumerate((16, 32, 64)):
+            for i in range(self.per_stage):
+                strides = 2 if stage and not i else 1
+                x = _Block(planes, strides, self.bottleneck, train, name=f"stage{stage}_block{i}")(x)
+        x = _norm_relu(x, train).mean((1, 2))
+        return nn.Dense(self.num_classes, name="head")(x), x
+
+
+def _norm_relu(x: Array, train: bool) -> Array:
+    # Momentum 0: the returned statistics are this batch's, with no memory.
+    return nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.0)(x))

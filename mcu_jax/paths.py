@@ -1,0 +1,182 @@
+"""Along a path: evaluate many t in one compiled call, and read the values."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Float
+
+from mcu_jax import curves, metrics, training
+from mcu_jax.base import Curve, Path, Predictions, Problem
+
+GRID = 1001
+"""Points of the fine grid on [0, 1] on which a gap is minimised."""
+
+
+class Targets(NamedTuple):
+    """The accuracies an unlearned model should have on D_r and D_f, as fractions."""
+
+    retain: Float[Any, ""]
+    forget: Float[Any, ""]
+
+
+class Choice(NamedTuple):
+    """A point on a path: t in [0, 1] (never an index), and its gap to the targets, as a fraction."""
+
+    t: Float[Any, ""]
+    gap: Float[Any, ""]
+
+
+def points(count: int) -> np.ndarray:
+    """`count` equally spaced t from 0 to 1, both included. Raises ValueError for fewer than a cubic needs: four."""
+    if count < 4:
+        raise ValueError(f"a path needs at least 4 points to put a cubic spline through, given {count}")
+    return np.linspace(0, 1, count, dtype=np.float32)
+
+
+def sweep(f: Callable[..., Any], path: Path, ts: Any, curve: Curve = curves.bezier, chunk: int | None = None) -> Any:
+    """f(params at t) for every t in one compiled call; leaves of the result are [T, …].
+
+    chunk: how many t are evaluated side by side: 1 a loop, T a full vmap, None the better one (`best_chunk`).
+    f: a module-level function or a `jax.tree_util.Partial` of one over arrays: then new values compile nothing.
+    Raises ValueError for a chunk below 1 or a t outside [0, 1].
+    """
+    ts = jnp.asarray(ts, jnp.float32)
+    if not isinstance(ts, jax.core.Tracer) and not bool(jnp.all((ts >= 0) & (ts <= 1))):
+        raise ValueError(f"t lies in [0, 1], given {np.asarray(ts).tolist()}")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk is how many t are evaluated side by side, at least 1, given {chunk}")
+    f = training.as_partial(f)
+    chunk = best_chunk(f, path, ts.shape[0]) if chunk is None else min(chunk, ts.shape[0])
+    return _sweep(f, path, ts, curve=curve, chunk=chunk)
+
+
+@functools.partial(jax.jit, static_argnames=("curve", "chunk"))
+def _sweep(f: Partial, path: Path, ts: Array, *, curve: Curve, chunk: int) -> Any:
+    return jax.lax.map(lambda t: f(curve(path, t)), ts, batch_size=None if chunk == 1 else chunk)
+
+
+def best_chunk(f: Callable[..., Any], path: Path, count: int) -> int:
+    """1 where f convolves on a CPU (there a batch of kernels becomes a slow grouped convolution), else `count`."""
+    return 1 if jax.default_backend() == "cpu" and convolves(f, path.start) else count
+
+
+def convolves(f: Callable[..., Any], *arguments: Any) -> bool:
+    """Whether f(*arguments) holds a convolution."""
+
+    def search(jaxpr: Any) -> bool:
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "conv_general_dilated":
+                return True
+            for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")):
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns") and search(inner):
+                    return True
+        return False
+
+    return search(jax.make_jaxpr(f)(*arguments).jaxpr)
+
+
+def predictions(
+    problem: Problem, path: Path, ts: Any, curve: Curve = curves.bezier, chunk: int | None = None
+) -> Predictions:
+    """Predictions at every t, leaves [T, …]; BatchNorm statistics refreshed from retain data at each.
+
+    A model that brought running statistics of its own (`problem.stats`) keeps them at t = 0.
+    """
+    found = sweep(Partial(metrics.predict, problem), path, ts, curve, chunk)
+    if problem.stats is None:
+        return found
+    own = metrics.predict(problem, problem.params, problem.stats)
+    at_start = jnp.asarray(ts, jnp.float32) == 0
+    return jax.tree.map(lambda x, y: jnp.where(at_start.reshape(-1, *[1] * y.ndim), y[None], x), found, own)
+
+
+@jax.jit
+def accuracies(found: Predictions) -> tuple[Float[Array, "T"], Float[Array, "T"]]:
+    """(accuracy on D_r, accuracy on D_f) at every t, from predictions along a path."""
+    return jax.vmap(metrics.accuracy)(found.retain), jax.vmap(metrics.accuracy)(found.forget)
+
+
+def gap(retain: Float[Any, "T"], forget: Float[Any, "T"], targets: Targets) -> Float[Array, "T"]:
+    """½ (|Acc_r − Cal_r| + |Acc_f − Cal_f|), as a fraction. Best: 0."""
+    return 0.5 * (jnp.abs(jnp.asarray(retain) - targets.retain) + jnp.abs(jnp.asarray(forget) - targets.forget))
+
+
+def fine_gap(
+    ts: np.ndarray, retain: Float[Any, "T"], forget: Float[Any, "T"], targets: Targets
+) -> Float[Array, "grid"]:
+    """`gap` on `GRID` points of [0, 1], through a cubic not-a-knot spline of each accuracy, clipped to [0, 1].
+
+    ts: known when compiling, increasing from 0 to 1, at least 4 (else ValueError). Traceable in the accuracies.
+    """
+    ts = np.asarray(ts, np.float64)
+    if len(ts) < 4:
+        raise ValueError(f"a cubic spline needs at least 4 points, given {len(ts)}")
+    from scipy.interpolate import CubicSpline
+
+    # A spline is linear in its values, so one matrix serves every path of a sweep, also under vmap.
+    basis = jnp.asarray(CubicSpline(ts, np.eye(len(ts)), bc_type="not-a-knot")(np.linspace(0, 1, GRID)), jnp.float32)
+    return _spline_gap(basis, jnp.asarray(retain, jnp.float32), jnp.asarray(forget, jnp.float32), targets)
+
+
+@jax.jit
+def _spline_gap(basis: Array, retain: Array, forget: Array, targets: Targets) -> Float[Array, "grid"]:
+    smooth = functools.partial(jnp.matmul, basis, precision=jax.lax.Precision.HIGHEST)
+    return gap(jnp.clip(smooth(retain), 0, 1), jnp.clip(smooth(forget), 0, 1), targets)
+
+
+def best_t(
+    ts: np.ndarray, retain: Float[Any, "T"], forget: Float[Any, "T"], targets: Targets, forget_size: int
+) -> Choice:
+    """The point of smallest `fine_gap`: the smallest t within half a forget example, ¼ · 1/|D_f|, of the minimum.
+
+    Accuracy moves in steps of 1/|D_f|, so the gap has flat bottoms; of equals the one nearest θ_o is taken. (Shi & Wang
+    2025, arXiv 2505.10859, search [0.75, 1] for the bare minimum.) Traceable in the accuracies.
+    """
+    return _first_within(fine_gap(ts, retain, forget, targets), 0.25 / forget_size)
+
+
+@jax.jit
+def _first_within(gaps: Float[Array, "grid"], tolerance: Any) -> Choice:
+    first = jnp.argmax(gaps <= jnp.min(gaps) + tolerance)
+    return Choice(first / (GRID - 1), gaps[first])
+
+
+def effective_region(
+    ts: np.ndarray, retain: Float[Any, "T"], forget: Float[Any, "T"], targets: Targets
+) -> list[tuple[float, float]]:
+    """The maximal intervals [a, b] of t, to a grid of 1/1000, where the gap is smaller than at t = 1."""
+    gaps = np.asarray(fine_gap(ts, retain, forget, targets))
+    inside = np.concatenate([[False], gaps < gaps[-1] - 1e-6, [False]])
+    edges = np.flatnonzero(np.diff(inside.astype(int)))
+    return [(float(a) / (GRID - 1), float(b - 1) / (GRID - 1)) for a, b in edges.reshape(-1, 2)]
+
+
+def barrier(ts: Any, values: Float[Any, "T"], *, lower_is_better: bool = True) -> Float[Array, ""]:
+    """Largest excess of the values over the straight line between their ends, ≥ 0, in the values' unit. Best: 0.
+
+    lower_is_better=False: the largest shortfall (the loss on D_f, an accuracy). Frankle et al. 2020, arXiv 1912.05671.
+    """
+    ts, values = jnp.asarray(ts), jnp.asarray(values)
+    excess = values - ((1 - ts) * values[0] + ts * values[-1])
+    return jnp.maximum(jnp.max(excess if lower_is_better else -excess), 0.0)
+
+
+class Smoothness(NamedTuple):
+    """How a metric moves along a path, in the metric's unit. Best: small."""
+
+    total_variation: Float[Array, ""]
+    max_second_difference: Float[Array, ""]
+
+
+def smoothness(values: Sequence[float] | Float[Any, "T"]) -> Smoothness:
+    """Total variation Σ|vᵢ₊₁ − vᵢ| and largest |vᵢ₊₁ − 2vᵢ + vᵢ₋₁| over equally spaced t (at least 3)."""
+    values = jnp.asarray(values)
+    return Smoothness(jnp.sum(jnp.abs(jnp.diff(values))), jnp.max(jnp.abs(jnp.diff(values, n=2))))

@@ -1,0 +1,45 @@
+"""What a (data set, model) needs instead of the papers' defaults: data only, written to the config of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MODELS = {"digits": "mlp", "fashion_mnist": "cnn", "cifar10": "preresnet"}
+"""The model of a data set where none is asked for; `cnn` for all others."""
+
+DEFAULT: dict[str, Any] = {
+    "train_size": None,
+    "validation_size": 2000,
+    "forget": "random:0.1",
+    "train": {"epochs": 20, "lr": 0.05, "batch_size": 128},
+    "path": {"epochs": 10, "lr": 0.01},
+    "methods": {},
+}
+
+RECIPES: dict[tuple[str, str], dict[str, Any]] = {
+    ("digits", "mlp"): {
+        "train_size": 300,
+        "validation_size": 300,
+        "forget": "random:0.2",
+        "train": {"epochs": 100, "lr": 0.1, "batch_size": 32},
+        "path": {"epochs": 100, "lr": 0.05},
+        "methods": {
+            "finetune": {"epochs": 40, "lr": 0.1},
+            "l1_sparse": {"epochs": 40, "lr": 0.1, "alpha": 1e-3},
+            "gradient_ascent": {"epochs": 10, "lr": 0.01},
+            "neggrad_plus": {"epochs": 20, "lr": 0.05},
+            "random_label": {"epochs": 20, "lr": 0.05},
+            "salun": {"epochs": 20, "lr": 0.05},
+            "neg_tv": {"epochs": 20, "lr": 0.05},
+            "sfron": {"steps": 200, "alpha": 1.0},
+            "ssd": {"alpha": 2.0, "fisher_batch": 1},
+        },
+    },
+    ("fashion_mnist", "cnn"): {
+        "train_size": 12000,
+        "validation_size": 2000,
+        "train": {"epochs": 20, "lr": 0.05, "batch_size": 128},
+        "path": {"epochs": 20, "lr": 0.02},
+        "methods": {},
+    },
+}

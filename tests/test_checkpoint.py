@@ -1,0 +1,306 @@
+"""Checkpoints come back bit by bit, or not at all with a word that helps."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcu_jax import checkpoint
+
+
+class Pair(NamedTuple):
+    start: object
+    inner: object
+
+
+_DTYPES = (
+    "float32",
+    "float64",
+    "float16",
+    "bfloat16",
+    "int8",
+    "int32",
+    "int64",
+    "uint32",
+    "bool",
+    "complex64",
+)
+
+_arrays = st.builds(
+    lambda shape, dtype, seed: np.random.default_rng(seed).integers(0, 100, shape).astype(jnp.dtype(dtype), order="C"),
+    st.lists(st.integers(0, 3), max_size=3).map(tuple),
+    st.sampled_from(_DTYPES),
+    st.integers(0, 9),
+)
+_keys = st.text(st.characters(codec="utf-8", exclude_characters="./\x00"), max_size=4)
+_dicts = st.recursive(_arrays, lambda inner: st.dictionaries(_keys, inner, max_size=3), max_leaves=5)
+_trees = st.recursive(
+    _arrays,
+    lambda inner: (
+        st.dictionaries(_keys, inner, max_size=3)
+        | st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.builds(Pair, inner, inner)
+        | st.none()
+    ),
+    max_leaves=5,
+)
+
+
+@pytest.fixture(scope="session")
+def tree():
+    rng = np.random.default_rng(0)
+    return {
+        "dense": {"kernel": rng.normal(size=(20, 30)).astype(np.float32), "bias": jnp.ones(30, jnp.bfloat16)},
+        "mask": np.array([True, False]),
+        "step": np.int32(3),
+        "none": np.zeros((0, 4), np.float32),
+        "stats": {},
+    }
+
+
+@pytest.fixture
+def saved(tree, tmp_path):
+    directory = tmp_path / "stages" / "original"
+    checkpoint.save(directory, tree, {"seed": 1, "name": "ä", "by_seed": {2: (0.5,), 10: None}})
+    return directory
+
+
+def _assert_same(got, expected):
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        x, y = np.asarray(x), np.asarray(y)
+        assert (x.shape, x.dtype) == (y.shape, y.dtype)
+        assert x.tobytes() == y.tobytes()
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
+@given(_dicts)
+def test_dicts_come_back_without_a_template(tree):
+    with tempfile.TemporaryDirectory() as directory:
+        checkpoint.save(f"{directory}/saved", tree)
+        _assert_same(checkpoint.load(f"{directory}/saved"), tree)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
+@given(_trees.filter(lambda tree: tree is not None))
+def test_any_tree_comes_back_in_the_structure_of_like(tree):
+    with tempfile.TemporaryDirectory() as directory:
+        checkpoint.save(f"{directory}/saved", tree)
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+        _assert_same(checkpoint.load(f"{directory}/saved", like), tree)
+
+
+def test_fields_become_keys_without_like(tmp_path):
+    checkpoint.save(tmp_path / "path", Pair({"w": np.ones(2)}, (np.zeros(1), np.ones(1))))
+    expected = {"start": {"w": np.ones(2)}, "inner": {"0": np.zeros(1), "1": np.ones(1)}}
+    _assert_same(checkpoint.load(tmp_path / "path"), expected)
+
+
+def test_plain_orbax_reads_the_arrays(saved, tree):
+    import orbax.checkpoint as ocp
+
+    target = {"dense": tree["dense"], "mask": tree["mask"], "step": tree["step"]}
+    target = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), target)
+    with ocp.StandardCheckpointer() as checkpointer:
+        restored = checkpointer.restore(saved / "arrays", target)
+    np.testing.assert_array_equal(restored["dense"]["kernel"], tree["dense"]["kernel"])
+
+
+def test_meta_and_exists(saved, tmp_path):
+    assert checkpoint.read_meta(saved) == {"seed": 1, "name": "ä", "by_seed": {"2": [0.5], "10": None}}
+    assert checkpoint.exists(saved)
+    assert not checkpoint.exists(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        checkpoint.load(tmp_path / "nothing")
+
+
+def test_save_replaces_and_leaves_nothing_beside(saved):
+    checkpoint.save(saved, {"w": np.arange(3)})
+    _assert_same(checkpoint.load(saved), {"w": np.arange(3)})
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_save_and_load_are_quiet(saved, tree, tmp_path, capfd):
+    checkpoint.save(tmp_path / "other", tree)
+    checkpoint.load(tmp_path / "other")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("leaf", [jax.random.key(0), "text", object()], ids=["key", "text", "object"])
+def test_what_is_no_array_is_refused_by_name(leaf, tmp_path):
+    with pytest.raises(TypeError, match="dense/odd"):
+        checkpoint.save(tmp_path / "x", {"dense": {"odd": leaf}})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_same_names_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="same name"):
+        checkpoint.save(tmp_path / "x", {"a.b": np.ones(1), "a": {"b": np.ones(1)}})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: {**t, "mask": np.zeros(3, bool)}, r"expected leaf mask of bool\[3\], .* bool\[2\]"),
+        (lambda t: {**t, "step": np.float32(3)}, r"leaf step of float32\[\], .* int32\[\]"),
+        (lambda t: {**t, "extra": np.ones(1)}, "a leaf extra"),
+        (lambda t: {**t, "dense": {"bias": t["dense"]["bias"]}}, "dense/kernel that was not expected"),
+    ],
+    ids=["shape", "dtype", "missing", "unexpected"],
+)
+def test_like_that_differs_names_the_leaf(saved, tree, change, message):
+    with pytest.raises(ValueError, match=message):
+        checkpoint.load(saved, change(tree))
+
+
+def _assert_damaged(directory, load=checkpoint.load):
+    with pytest.raises(checkpoint.DamagedCheckpointError) as caught:
+        load(directory)
+    assert f"damaged checkpoint {directory}" in str(caught.value)
+    assert f"delete {directory} and run the same command again" in str(caught.value)
+    return str(caught.value)
+
+
+def _files(directory):
+    return sorted(file for file in directory.rglob("*") if file.is_file())
+
+
+def test_a_flipped_bit_anywhere_is_seen(saved):
+    rng = np.random.default_rng(1)
+    for file in _files(saved):
+        whole = file.read_bytes()
+        for place in {0, len(whole) - 1, *rng.integers(0, len(whole), 6).tolist()}:
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << int(rng.integers(8))
+            file.write_bytes(damaged)
+            assert file.relative_to(saved).as_posix() in _assert_damaged(saved)
+        file.write_bytes(whole)
+    checkpoint.load(saved)
+
+
+def test_a_truncated_or_missing_file_is_named(saved):
+    for file in _files(saved):
+        name, whole = file.relative_to(saved).as_posix(), file.read_bytes()
+        for rest in (b"", whole[: len(whole) // 2], whole[:-1]):
+            file.write_bytes(rest)
+            assert name in _assert_damaged(saved)
+        file.unlink()
+        assert name in _assert_damaged(saved)
+        file.write_bytes(whole)
+    checkpoint.load(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "",
+        lambda text: "[]",
+        lambda text: "null",
+        lambda text: '{"sha256": 1}',
+        lambda text: text.replace('"seed": 1', '"seed": 2'),
+        lambda text: text + " ",
+        lambda text: "[" * 100_000,
+    ],
+    ids=["empty", "list", "null", "bare", "meta", "space", "deep"],
+)
+def test_a_changed_manifest_is_seen(saved, change):
+    manifest = saved / "manifest.json"
+    manifest.write_text(change(manifest.read_text()))
+    assert "manifest.json" in _assert_damaged(saved)
+    _assert_damaged(saved, checkpoint.read_meta)
+
+
+def test_what_orbax_throws_or_gives_wrongly_is_damage(saved, monkeypatch):
+    read = checkpoint._read_arrays
+
+    def flipped(directory, target):
+        arrays = read(directory, target)
+        arrays["dense"]["kernel"] = -arrays["dense"]["kernel"]
+        return arrays
+
+    def broken(directory, target):
+        raise KeyError("deep inside")
+
+    monkeypatch.setattr(checkpoint, "_read_arrays", flipped)
+    assert "leaf dense/kernel" in _assert_damaged(saved)
+    monkeypatch.setattr(checkpoint, "_read_arrays", broken)
+    assert "orbax cannot read arrays (KeyError)" in _assert_damaged(saved)
+
+
+_SAVER = """
+import os, signal, sys
+import numpy as np
+from mcu_jax import checkpoint
+
+def kill(*args):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+when, directory = sys.argv[1:]
+if when == "arrays":  # written, and nothing after them
+    write = checkpoint._write_arrays
+    checkpoint._write_arrays = lambda *args: (write(*args), kill())
+elif when == "manifest":
+    checkpoint._encode = kill
+elif when == "place":
+    checkpoint._move_into_place = kill
+else:  # the old one is out, the new one not yet in
+    rename = checkpoint.pathlib.Path.rename
+    checkpoint.pathlib.Path.rename = lambda self, to: (rename(self, to), kill())
+checkpoint.save(directory, {"w": np.ones(100_000)}, {"new": True})
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_killed_saves_leave_the_old_or_nothing(tree, tmp_path):
+    cases = [("arrays", False), ("manifest", True), ("place", False), ("rename", True)]
+    for when, old in cases:
+        if old:
+            checkpoint.save(tmp_path / when, tree)
+    root = pathlib.Path(checkpoint.__file__).parents[1]
+    killed = [
+        subprocess.Popen(
+            [sys.executable, "-c", _SAVER, when, str(tmp_path / when)],
+            env={**os.environ, "PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"},
+            stderr=subprocess.DEVNULL,
+        )
+        for when, _ in cases
+    ]
+    assert [process.wait() for process in killed] == [-signal.SIGKILL] * 4
+    _assert_same(checkpoint.load(tmp_path / "manifest"), tree)
+    for when in ("arrays", "place", "rename"):
+        assert not (tmp_path / when).exists()
+    for when, _ in cases:
+        checkpoint.save(tmp_path / when, tree)
+        _assert_same(checkpoint.load(tmp_path / when), tree)
+    assert sorted(place.name for place in tmp_path.iterdir()) == sorted(when for when, _ in cases)
+
+
+def test_a_living_save_is_left_alone(saved, tree):
+    beside = saved.with_name(f".original.saving-{checkpoint.socket.gethostname()}-{os.getppid()}")
+    beside.mkdir()
+    checkpoint.save(saved, tree)
+    assert beside.exists()
+
+
+def test_digest_sees_every_part(tree):
+    same = jax.tree.map(np.array, tree)
+    others = [
+        {**tree, "mask": np.array([True, True])},
+        {**tree, "mask": np.array([1, 0], np.uint8)},
+        {**tree, "mask": np.array([[True, False]])},
+        {**{k: v for k, v in tree.items() if k != "mask"}, "mask2": tree["mask"]},
+    ]
+    digests = [checkpoint.digest(x) for x in (tree, *others)]
+    assert checkpoint.digest(same) == digests[0]
+    assert len(set(digests)) == 5

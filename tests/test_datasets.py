@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mcu_jax import base, datasets
+from mcu_jax.datasets import _cache, _data, _tfds
+
+DIGITS_HASH = "3bd9ad9a84f46a756f58bcdf7fe4640e6c58662eda4123b4c848f098676d9818"
+REAL_HASHES = {
+    "fashion_mnist": "58d75d5fc569bf7844ba92ef6681cad74dcf1d0ce2baeffd260ab8e5918420a9",
+    "cifar10": "528e0f93dca165cb9bf253c5c59023e698956e288a84ee4a836550073664be82",
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    monkeypatch.setenv("MCU_JAX_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def prepare(
+    root: pathlib.Path,
+    name: str = "tiny",
+    channels: int = 3,
+    sizes: tuple[int, ...] = (8,),
+    splits: tuple[str, ...] = ("train", "test"),
+    labels: tuple[int, ...] = (0, 1, 2),
+) -> dict[str, base.Split]:
+    """Writes what tfds prepares, which tfds itself cannot do without TensorFlow. Returns what it holds."""
+    from array_record.python import array_record_module
+    from PIL import Image
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    folder = root / name / "1.0.0"
+    folder.mkdir(parents=True)
+    dataset = name.split("/")[0]
+    random = np.random.RandomState(0)
+    held, infos = {}, []
+    for split, n in zip(splits, (20, 7), strict=True):
+        writer = array_record_module.ArrayRecordWriter(
+            str(folder / f"{dataset}-{split}.array_record-00000-of-00001"), "group_size:1"
+        )
+        xs, ys = [], []
+        for i in range(n):
+            size = sizes[i % len(sizes)]
+            xs.append(random.randint(0, 256, (size, size, channels)).astype(np.uint8))
+            ys.append(labels[i % len(labels)])
+            encoded = io.BytesIO()
+            Image.fromarray(xs[-1].squeeze()).save(encoded, "PNG")
+            example = tf_example_pb2.Example()
+            example.features.feature["image"].bytes_list.value.append(encoded.getvalue())
+            example.features.feature["label"].int64_list.value.append(ys[-1])
+            writer.write(example.SerializeToString())
+        writer.close()
+        if len(sizes) == 1:
+            held[split] = base.Split(np.stack(xs), np.array(ys, np.int32))
+        infos.append(
+            {
+                "name": split,
+                "shardLengths": [str(n)],
+                "numBytes": "1",
+                "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+            }
+        )
+    side = str(sizes[0] if len(sizes) == 1 else -1)
+    module = "tensorflow_datasets.core.features"
+    features = {
+        "image": {
+            "pythonClassName": f"{module}.image_feature.Image",
+            "image": {"dtype": "uint8", "shape": {"dimensions": [side, side, str(channels)]}},
+        },
+        "label": {
+            "pythonClassName": f"{module}.class_label_feature.ClassLabel",
+            "classLabel": {"numClasses": "3"},
+        },
+    }
+    (folder / "label.labels.txt").write_text("ant\nbee\ncat\n")
+    (folder / "features.json").write_text(
+        json.dumps(
+            {
+                "pythonClassName": f"{module}.features_dict.FeaturesDict",
+                "featuresDict": {"features": features},
+            }
+        )
+    )
+    (folder / "dataset_info.json").write_text(
+        json.dumps({"name": dataset, "version": "1.0.0", "fileFormat": "array_record", "splits": infos})
+    )
+    return held
+
+
+def edit(file: pathlib.Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def test_digits_are_always_the_same() -> None:
+    data = datasets.load("digits")
+    assert data.hash == DIGITS_HASH == _data.digest(data.train, data.test)
+    assert data.train.x.shape == (1200, 8, 8, 1)
+    assert data.test.x.shape == (597, 8, 8, 1)
+    assert (data.train.x.dtype, data.train.y.dtype) == (np.uint8, np.int32)
+    assert (data.train.x.min(), data.train.x.max()) == (0, 255)
+    assert data.class_names == tuple("0123456789")
+    assert data.augment is None
+    assert min(np.bincount(data.train.y)) > 100
+
+
+def test_hash_sees_order_and_shape() -> None:
+    data = datasets.digits()
+    swapped = base.Split(data.train.x, data.train.y[::-1])
+    flat = base.Split(data.train.x.reshape(1200, 64), data.train.y)
+    assert len({_data.digest(train, data.test) for train in (data.train, swapped, flat)}) == 3
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_prepared_set_comes_back_as_written(tmp_path: pathlib.Path, channels: int) -> None:
+    held = prepare(tmp_path, channels=channels)
+    assert datasets.prepared(tmp_path) == ["tiny"]
+    data = datasets.load("tiny", tmp_path)
+    for split, expected in ((data.train, held["train"]), (data.test, held["test"])):
+        np.testing.assert_array_equal(split.x, expected.x)
+        np.testing.assert_array_equal(split.y, expected.y)
+        assert (split.x.dtype, split.y.dtype) == (np.uint8, np.int32)
+    assert data.class_names == ("ant", "bee", "cat")
+    assert data.augment is (datasets.crop_and_flip if channels == 3 else None)
+
+
+def test_validation_stands_in_for_test_and_configs_are_found(tmp_path: pathlib.Path) -> None:
+    held = prepare(tmp_path, "tiny/red", splits=("train", "validation"))
+    assert datasets.prepared(tmp_path) == ["tiny/red"]
+    data = datasets.load("tiny/red", tmp_path)
+    np.testing.assert_array_equal(data.test.x, held["validation"].x)
+
+
+def test_reads_neither_tensorflow_nor_tfds_once_cached(tmp_path: pathlib.Path) -> None:
+    prepare(tmp_path)
+    code = (
+        "import sys; from mcu_jax import datasets; "
+        f"print(datasets.load('tiny', {str(tmp_path)!r}).hash, "
+        "*(name in sys.modules for name in ('tensorflow', 'tensorflow_datasets')))"
+    )
+
+    def run() -> list[str]:
+        command = [sys.executable, "-W", "error", "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+        return done.stdout.split()
+
+    digest = datasets.load("tiny", tmp_path).hash
+    assert run() == [digest, "False", "False"]
+    for file in _cache.path("x").parent.glob("*.npz"):
+        file.unlink()
+    assert run() == [digest, "False", "True"]
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "text"])
+def test_damaged_cache_is_decoded_again(
+    tmp_path: pathlib.Path, cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    prepare(tmp_path)
+    data = datasets.load("tiny", tmp_path)
+    (file,) = cache.iterdir()
+    content = file.read_bytes()
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    file.write_bytes({"flip": flipped, "truncate": content[:middle], "empty": b"", "text": b"not a zip"}[damage])
+
+    again = datasets.load("tiny", tmp_path)
+    assert again.hash == data.hash == _data.digest(again.train, again.test)
+    assert [other.name for other in cache.iterdir()] == [file.name]
+
+    # Rewritten, so the next one does not decode.
+    monkeypatch.setattr(_tfds, "_decode", None)
+    assert datasets.load("tiny", tmp_path).hash == data.hash
+
+
+def test_cache_is_trusted_by_content_only(tmp_path: pathlib.Path, cache: pathlib.Path) -> None:
+    prepare(tmp_path)
+    data = datasets.load("tiny", tmp_path)
+    (file,) = cache.iterdir()
+    changed = base.Split(data.train.x[::-1], data.train.y)
+    _cache.write(file, changed, data.test, data.hash)  # a valid file whose content is not what it says
+    assert _cache.read(file) is None
+    np.testing.assert_array_equal(datasets.load("tiny", tmp_path).train.x, data.train.x)
+
+
+def test_changed_set_is_decoded_again(tmp_path: pathlib.Path) -> None:
+    prepare(tmp_path / "a")
+    before = datasets.load("tiny", tmp_path / "a")
+    prepare(tmp_path / "b", labels=(2, 1, 0))
+    assert datasets.load("tiny", tmp_path / "b").hash != before.hash
+
+
+def test_unwritable_cache_does_not_matter(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = prepare(tmp_path)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MCU_JAX_CACHE", str(tmp_path / "file" / "cache"))
+    np.testing.assert_array_equal(datasets.load("tiny", tmp_path).train.x, held["train"].x)
+
+
+def test_unknown_names_say_what_there_is(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(tmp_path)
+    with pytest.raises(ValueError, match=r"embedded are digits.*given data_dir\) has tiny.*mean 'tiny'") as caught:
+        datasets.load("tinny", tmp_path)
+    assert "pip install 'mcu-jax[prepare]'" in str(caught.value)
+    assert "file_format='array_record').download_and_prepare()" in str(caught.value)
+    with pytest.raises(ValueError, match=r"Did you mean 'digits'"):
+        datasets.load("digit", tmp_path)
+    with pytest.raises(ValueError, match=r"given data_dir\) does not exist"):
+        datasets.load("tiny", tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"No data set '\.\./tiny'"):
+        datasets.load("../tiny", tmp_path / "tiny")
+
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "default"))
+    (tmp_path / "default").mkdir()
+    with pytest.raises(ValueError, match=r"by default the data_dir\) has none"):
+        datasets.load("tiny")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    assert datasets.load("tiny").train.y.shape == (20,)
+
+
+def test_unusable_sets_say_why(tmp_path: pathlib.Path) -> None:
+    prepare(tmp_path, "splits", splits=("train", "extra"))
+    with pytest.raises(ValueError, match=r"splits train and test \(or validation\); it has train, extra"):
+        datasets.load("splits", tmp_path)
+
+    prepare(tmp_path, "sizes", sizes=(8, 9))
+    with pytest.raises(ValueError, match=r"different sizes in train, such as \[\(8, 8, 3\), \(9, 9, 3\)\]"):
+        datasets.load("sizes", tmp_path)
+
+    prepare(tmp_path, "unlabelled", labels=(-1,))
+    with pytest.raises(ValueError, match=r"labels from -1 to -1 in train; expected 0 to 2"):
+        datasets.load("unlabelled", tmp_path)
+
+    prepare(tmp_path, "text")
+    edit(tmp_path / "text" / "1.0.0" / "features.json", '"label":', '"answer":')
+    with pytest.raises(ValueError, match=r"not an image-classification set.*it has image, answer"):
+        datasets.load("text", tmp_path)
+
+    prepare(tmp_path, "records")
+    for file in (tmp_path / "records" / "1.0.0").glob("*.array_record-*"):
+        file.rename(str(file).replace("array_record", "tfrecord"))
+    edit(tmp_path / "records" / "1.0.0" / "dataset_info.json", "array_record", "tfrecord")
+    with pytest.raises(ValueError, match=r"not complete there as array_record.*says tfrecord.*pip install"):
+        datasets.load("records", tmp_path)
+
+    prepare(tmp_path, "broken")
+    (tmp_path / "broken" / "1.0.0" / "features.json").write_text("{")
+    with pytest.raises(ValueError, match=r"not a complete prepared data set \(JSONDecodeError.*pip install"):
+        datasets.load("broken", tmp_path)
+
+
+def test_crop_and_flip() -> None:
+    x = jnp.asarray(np.random.RandomState(0).randint(1, 256, (64, 8, 8, 3)).astype(np.uint8))
+    out = np.asarray(jax.jit(datasets.crop_and_flip)(x, jax.random.key(0)))
+    assert (out.shape, out.dtype) == (x.shape, np.uint8)
+
+    # Every output is one of the 81 crops of its own image, flipped or not; both, and many crops, occur.
+    padded = np.pad(x, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    drawn = set()
+    for i, image in enumerate(out):
+        matches = [
+            (dy, dx, flip)
+            for dy in range(9)
+            for dx in range(9)
+            for flip in (1, -1)
+            if np.array_equal(padded[i, dy : dy + 8, dx : dx + 8][:, ::flip], image)
+        ]
+        assert len(matches) == 1
+        drawn.add(matches[0])
+    assert {dy for dy, _, _ in drawn} == {dx for _, dx, _ in drawn} == set(range(9))
+    assert {flip for _, _, flip in drawn} == {1, -1}
+
+
+@pytest.mark.parametrize("name", REAL_HASHES)
+def test_real_sets(name: str) -> None:
+    data_dir = os.environ.get("MCU_JAX_DATA_DIR")
+    if not data_dir or name not in datasets.prepared(data_dir):
+        pytest.skip("needs MCU_JAX_DATA_DIR, a tfds directory with this set")
+    data = datasets.load(name, data_dir)
+    assert data.hash == REAL_HASHES[name]

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+from mcu_jax import models
+from mcu_jax.models import _conv
+
+KEY = jax.random.key(0)
+PARAMETERS = {  # for 32×32×3 images and 10 classes, added up by hand
+    "mlp": 3072 * 64 + 64 + 650,
+    "cnn": 27 * 16 + 32 + 144 * 32 + 64 + 288 * 64 + 128 + 1024 * 128 + 128 + 1290,
+    "preresnet": 432 + 3 * 4672 + 14432 + 2 * 18560 + 57536 + 2 * 73984 + 128 + 650,
+}
+
+
+def images(n: int = 5, shape: tuple[int, ...] = (8, 8, 3)) -> np.ndarray:
+    return np.random.RandomState(0).randint(0, 256, (n, *shape)).astype(np.uint8)
+
+
+def small(name: str) -> models.base.Model:
+    return models.get(name)(num_classes=7, **({"depth": 8} if name == "preresnet" else {}))
+
+
+def assert_close(a: jax.Array, b: jax.Array, tolerance: float = 2e-6) -> None:
+    scale = float(jnp.abs(b).max())
+    np.testing.assert_allclose(a, b, atol=tolerance * scale, rtol=0)
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_shapes_and_independence_of_batch_mates(name: str) -> None:
+    model, x = small(name), images()
+    params = model.init(KEY, x)
+    apply = jax.jit(model.apply)
+    logits, stats = apply(params, x)
+    assert (logits.shape, logits.dtype) == ((5, 7), jnp.float32)
+    assert bool(stats) == (name == "preresnet")
+
+    logits, returned = apply(params, x, stats)
+    jax.tree.map(np.testing.assert_array_equal, returned, stats)
+    mixed, _ = apply(params, np.concatenate([x[:2], 255 - x[2:]]), stats)
+    assert_close(mixed[:2], logits[:2])
+    assert float(jnp.abs(mixed[2:] - logits[2:]).max()) > 1e-3
+
+    hidden = jax.jit(model.features)(params, x, stats)
+    assert model.head is not None
+    head = params[model.head[0]]
+    assert_close(hidden @ head["kernel"] + head["bias"][None], logits)
+
+
+def test_uint8_is_centred_and_floats_pass() -> None:
+    model, x = small("mlp"), images()
+    params = model.init(KEY, x)
+    assert_close(model.apply(params, x.astype(np.float32) / 127.5 - 1)[0], model.apply(params, x)[0])
+    assert_close(
+        model.apply(params, np.zeros((1, 8, 8, 3), np.uint8))[0],
+        model.apply(params, -jnp.ones((1, 8, 8, 3)))[0],
+    )
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_parameter_count(name: str) -> None:
+    model = models.get(name)(num_classes=10)
+    x = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    params = jax.eval_shape(model.init, KEY, jnp.zeros(x.shape))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == PARAMETERS[name]
+
+
+def test_same_arguments_same_model() -> None:
+    assert models.mlp(num_classes=3) is models.mlp(num_classes=3, hidden=64) is models.mlp(num_classes=3, hidden=[64])
+    assert models.mlp(num_classes=3) is not models.mlp(num_classes=3, hidden=(64, 64))
+    assert models.cnn(num_classes=3) is models.cnn(num_classes=3) is not models.cnn(num_classes=4)
+    assert models.preresnet(num_classes=3) is models.preresnet(num_classes=3, depth=20)
+
+
+def test_refusals() -> None:
+    with pytest.raises(ValueError, match=r"mlp, cnn, preresnet.*Did you mean 'preresnet'"):
+        models.get("resnet")
+    with pytest.raises(ValueError, match=r"positive hidden widths.*got 0"):
+        models.mlp(num_classes=3, hidden=0)
+    for depth in (2, 21, 44, 50):
+        with pytest.raises(ValueError, match=rf"20.*110.*got {depth}"):
+            models.preresnet(num_classes=3, depth=depth)
+    for depth in (8, 38, 47, 110):
+        models.preresnet(num_classes=3, depth=depth)
+
+
+def test_bottlenecks() -> None:
+    model = models.preresnet(num_classes=10, depth=164)
+    params = jax.eval_shape(model.init, KEY, jnp.zeros((1, 32, 32, 3)))
+
+    def block(inputs: int, planes: int) -> int:
+        return 2 * inputs + inputs * planes + 2 * planes + 9 * planes**2 + 2 * planes + 4 * planes**2
+
+    stages = [(16, 16), (64, 32), (128, 64)]
+    blocks = sum(
+        block(inputs, planes) + inputs * 4 * planes + 17 * block(4 * planes, planes) for inputs, planes in stages
+    )
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 432 + blocks + 512 + 2570
+    assert params["head"]["kernel"].shape == (256, 10)
+
+
+def test_batchnorm_train_moments_are_the_batch_s() -> None:
+    model, x = small("preresnet"), images(16)
+    params = model.init(KEY, x)
+    logits, stats = jax.jit(model.apply)(params, x)
+
+    # The first normalisation sees the first convolution's output, which is known without it.
+    first = lax.conv_general_dilated(
+        x.astype(np.float32) / 127.5 - 1,
+        params["Conv_0"]["kernel"],
+        (1, 1),
+        ((1, 1), (1, 1)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    moments = stats["stage0_block0"]["BatchNorm_0"]
+    np.testing.assert_allclose(moments["mean"], np.mean(first, (0, 1, 2)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(moments["var"], np.var(first, (0, 1, 2)), rtol=1e-4)
+    # Evaluated with its own moments a batch gives what it gave in training.
+    assert_close(jax.jit(model.apply)(params, x, stats)[0], logits, 1e-5)
+
+
+def convolution_facts(conv: Callable[..., jax.Array], x: jax.Array, w: jax.Array, thorough: bool) -> Any:
+    """The value, and gradients of a scalar of it: plain, by vmap over kernels, and in a Hessian product."""
+
+    def loss(x: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
+        out = conv(x, w)
+        weights = jax.random.normal(KEY, out.shape)
+        return jnp.sum(jnp.tanh(0.2 * out) * weights), out
+
+    grad = jax.grad(loss, argnums=(0, 1), has_aux=True)
+    if not thorough:
+        return grad(x, w)
+    vmapped, _ = jax.vmap(grad, (None, 0))(x, jnp.stack([w, 2.0 * w]))
+    return vmapped, jax.jvp(lambda x, w: grad(x, w)[0], (x, w), (jnp.flip(x), jnp.flip(w)))
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "padding", "thorough"),
+    [
+        ((7, 8), 3, 1, "SAME", False),
+        ((8, 7), 3, 2, "SAME", True),
+        ((8, 7), 3, 2, ((1, 1), (1, 1)), False),
+        ((8, 7), 1, 2, ((0, 0), (0, 0)), False),
+        ((9, 8), 3, 2, ((2, 0), (0, 3)), False),
+    ],
+)
+def test_convolution_agrees_with_lax(
+    size: tuple[int, int], kernel: int, stride: int, padding: Any, thorough: bool
+) -> None:
+    x = jax.random.normal(KEY, (3, *size, 4))
+    w = jax.random.normal(KEY, (kernel, kernel, 4, 5))
+    strides = (stride, stride)
+
+    def plain(x: jax.Array, w: jax.Array) -> jax.Array:
+        return lax.conv_general_dilated(x, w, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def ours(x: jax.Array, w: jax.Array) -> jax.Array:
+        return _conv.conv(x, w, strides, padding)
+
+    a, b = (jax.jit(lambda x, w, f=f: convolution_facts(f, x, w, thorough))(x, w) for f in (ours, plain))
+    jax.tree.map(assert_close, a, b)
+
+
+def test_convolution_refuses_groups_and_dilation() -> None:
+    x, w = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 2))
+    for option in ({"feature_group_count": 2}, {"rhs_dilation": (2, 2)}):
+        with pytest.raises(NotImplementedError, match="groups"):
+            _conv.conv(x, w, (1, 1), "SAME", **option)
+
+
+def test_hessian_product_of_a_network() -> None:
+    model, x = small("cnn"), images(4)
+    params = model.init(KEY, x)
+
+    def loss(params: dict) -> jax.Array:
+        return jnp.mean(jax.nn.logsumexp(model.apply(params, x)[0], axis=1))
+
+    product = jax.jit(lambda p: jax.jvp(jax.grad(loss), (p,), (p,))[1])(params)
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(product))
+
+
+def plain_apply(params: dict, x: jax.Array) -> jax.Array:
+    return jnp.dot(x, params["w"])
+
+
+def full_apply(params: dict, x: jax.Array, stats: dict | None = None, key: jax.Array | None = None) -> tuple:
+    mean = x.mean(0) if stats is None else stats["mean"]
+    noise = 0.0 if key is None else jax.random.normal(key, (1, 1))
+    return jnp.dot(x - mean[None], params["w"]) + noise, {"mean": mean}
+
+
+def check_adapted(model: models.base.Model, params: object, x: jax.Array) -> None:
+    logits, stats = model.apply(params, x)
+    assert logits.shape == (3, 2)
+    assert stats == {}
+
+    @jax.jit
+    def grad(params: object) -> object:
+        return jax.grad(lambda p: jnp.sum(jnp.square(model.apply(p, x)[0])))(params)
+
+    grads = grad(params)
+    assert jax.tree.structure(grads) == jax.tree.structure(params)
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(grads)) > 0
+
+
+def test_adapt_plain_linen_and_nnx() -> None:
+    x = jax.random.normal(KEY, (3, 4))
+    check_adapted(models.adapt(plain_apply), {"w": jnp.ones((4, 2))}, x)
+
+    module = nn.Dense(2)
+    params = module.init(KEY, x)["params"]
+    linen = models.adapt(lambda params, x: module.apply({"params": params}, x), init=lambda key, x: params)
+    check_adapted(linen, linen.init(KEY, x), x)
+
+    graph, state = nnx.split(nnx.Linear(4, 2, rngs=nnx.Rngs(0)))
+    check_adapted(models.adapt(lambda params, x: nnx.merge(graph, params)(x), name="nnx"), state, x)
+
+
+def test_adapt_passes_stats_and_key() -> None:
+    model = models.adapt(full_apply)
+    x, params = jax.random.normal(KEY, (3, 4)), {"w": jnp.ones((4, 2))}
+    logits, stats = model.apply(params, x)
+    np.testing.assert_allclose(stats["mean"], x.mean(0))
+    np.testing.assert_allclose(logits.sum(0), 0.0, atol=1e-5)
+    zero = {"mean": jnp.zeros(4)}
+    np.testing.assert_array_equal(model.apply(params, x, zero)[0], plain_apply(params, x))
+    assert not np.allclose(model.apply(params, x, zero, KEY)[0], model.apply(params, x, zero)[0])
+
+    # Logits alone from an apply that takes statistics: those given are returned.
+    only_logits = models.adapt(lambda params, x, stats: plain_apply(params, x))
+    assert only_logits.apply(params, x, zero)[1] is zero
+
+
+def test_adapt_is_by_identity_and_refuses_clearly() -> None:
+    model = models.adapt(plain_apply)
+    assert model is models.adapt(plain_apply)
+    assert model.name == "plain_apply"
+    with pytest.raises(ValueError, match=r"models.adapt\(apply, init="):
+        model.init(KEY, jnp.ones((1, 4)))
+    with pytest.raises(ValueError, match=r"takes \(params, x, mask\)"):
+        models.adapt(lambda params, x, mask: x)
+    with pytest.raises(ValueError, match=r"takes \(params\)"):
+        models.adapt(lambda params: params)
+    with pytest.raises(ValueError, match=r"logits \[n, classes\]; got shape \(3,\)"):
+        models.adapt(lambda params, x: x[:, 0]).apply({}, jnp.ones((3, 4)))

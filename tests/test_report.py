@@ -1,0 +1,294 @@
+"""The table and the figure of a run, from results made up here."""
+
+import copy
+import json
+import re
+
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from scipy import stats
+
+from mcu_jax import report
+from mcu_jax.report import _figure, _interval, _table
+
+T = np.linspace(0.0, 1.0, 21)
+PRE = "random_label:lr=0.1"
+
+
+def _metrics(ua, ra, ta, mia, rt=None):
+    values = {"UA": ua, "RA": ra, "TA": ta, "MIA": mia}
+    gaps = [abs(values[name] - rt[name]) for name in values] if rt else [0.0]
+    return {**values, "UA_test": None, "avg_gap": float(np.mean(gaps))}
+
+
+def _curve(rng, start, middle, end):
+    """From start through middle at t = 0.6 to end, with a little noise inside."""
+    values = np.interp(T, [0.0, 0.6, 1.0], [start, middle, end])
+    values[1:-1] += rng.normal(0.0, 0.006, len(T) - 2)
+    return np.clip(values, 0.0, 1.0).tolist()
+
+
+def _seed_results(seed):
+    rng = np.random.default_rng(seed)
+    near = lambda x, width=0.008: float(np.clip(rng.normal(x, width), 0.0, 1.0))  # noqa: E731
+    rt = _metrics(near(0.13), 1.0, near(0.875), near(0.21))
+    train = {"train": near(3.0), "compile": 4.0}
+    path = {"pre": near(1.0), "mask": near(0.2), "path": near(2.0), "sweep": near(0.9), "compile": 7.5}
+    t_star = near(0.58, 0.06)
+    rows = [
+        ("original", None, _metrics(near(0.005), 1.0, near(0.88), near(0.05), rt), train),
+        ("retrain", None, rt, train),
+        ("finetune", None, _metrics(near(0.02), 1.0, near(0.87), near(0.09), rt), {"train": near(0.8)}),
+        (PRE, None, _metrics(near(0.45), near(0.96), near(0.79), near(0.70), rt), {"pre": near(1.0)}),
+        ("mcu", t_star, _metrics(near(0.125), near(0.995), near(0.868), near(0.20), rt), path),
+        ("linear", 0.7, _metrics(near(0.28), near(0.9), near(0.77), near(0.35), rt), {"sweep": near(0.9)}),
+    ]
+    row = {name: (t, metrics) for name, t, metrics, _ in rows}
+    ends = {name: (row["original"][1][name], row[PRE][1][name]) for name in ("UA", "RA", "TA", "MIA")}
+    common = {
+        "seed": seed,
+        "t": T.tolist(),
+        "gap": np.linspace(0.04, 0.2, 21).tolist(),
+        "targets": {"retain": 1.0, "forget": 0.87},
+        "best_gap": near(0.004, 0.001),
+    }
+    curved = {name: _curve(rng, ends[name][0], row["mcu"][1][name], ends[name][1]) for name in ends}
+    straight = {name: _curve(rng, ends[name][0], row["linear"][1][name], ends[name][1]) for name in ends}
+    low = near(0.2, 0.05)
+    paths = [
+        {
+            **common,
+            **curved,
+            "curve": "bezier",
+            "best_t": t_star,
+            "effective_region": [[low, 0.95]],
+            "effective_region_retrain": [[0.3, 0.62], [0.7, 0.91]],
+            "mask": {"keep": 0.523, "retain_filter": 0.112},
+        },
+        {
+            **common,
+            **straight,
+            "curve": "linear",
+            "best_t": 0.7,
+            "effective_region": [],
+            "effective_region_retrain": [],
+            "mask": None,
+        },
+    ]
+    return [{"method": name, "seed": seed, "t": t, "seconds": s, **m} for name, t, m, s in rows], paths
+
+
+def _results(seeds):
+    parts = [_seed_results(seed) for seed in seeds]
+    return {
+        "schema": 1,
+        "config": {"dataset": "digits", "model": "mlp", "forget": "random:0.2", "pre": PRE},
+        "rows": [row for rows, _ in parts for row in rows],
+        "paths": [path for _, paths in parts for path in paths],
+    }
+
+
+@pytest.fixture(scope="session")
+def five_seeds():
+    return _results(range(5))
+
+
+@pytest.fixture(scope="session")
+def one_seed():
+    return _results([3])
+
+
+@pytest.fixture(scope="session")
+def class_wise(five_seeds):
+    results = copy.deepcopy(five_seeds)
+    results["config"]["forget"] = "class:3"
+    for row in results["rows"]:
+        row["UA_test"] = row["UA"]
+    return results
+
+
+def _of(results, method, name):
+    return [100 * row[name] for row in results["rows"] if row["method"] == method]
+
+
+def _line(table, start):
+    return next(line for line in table.splitlines() if line.startswith(start))
+
+
+def _figure_of(results, file, monkeypatch):
+    """The figure that is saved, to look into its axes."""
+    saved = []
+    original = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, f: (saved.append(self), original(self, f)))
+    report.path_figure(results, file)
+    return saved[0]
+
+
+def test_mean_and_interval_are_scipys():
+    values = [3.1, 2.9, 4.4, 3.6, 2.2]
+    mean, half = _interval.mean_interval(values)
+    low, high = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    np.testing.assert_allclose([mean, mean - half, mean + half], [np.mean(values), low, high], rtol=1e-12)
+    # By hand: 1 and 3 have mean 2 and standard error 1; the 0.975 quantile at one degree of freedom.
+    assert _interval.mean_interval([1.0, 3.0]) == pytest.approx((2.0, 12.7062), abs=1e-4)
+    assert _interval.mean_interval([1.5]) == (1.5, None)
+
+
+def test_rows_and_columns_in_order(five_seeds):
+    table = report.unlearn_table(five_seeds)
+    lines = table.splitlines()
+    assert lines[0] == "Unlearning on digits, mlp, forget random:0.2, 5 seeds"
+    assert lines[2].split() == ["UA", "RA", "TA", "MIA", "avg_gap", "seconds", "t"]
+    assert re.split(r"\s{2,}", lines[3]) == ["best value", *["= retrain"] * 4, "0", "low"]
+    starts = ["original", "retrain", "random_label:lr=0.1", "straight line", "MCU", "finetune"]
+    places = [lines.index(_line(table, start)) for start in starts]
+    assert places == sorted(places)
+    assert "(pre-unlearned)" in "".join(lines[places[2] : places[2] + 2])
+    assert max(map(len, lines)) <= 110
+    assert "\x1b" not in table
+
+
+def test_class_wise_shows_the_forgotten_class_in_the_test_set(class_wise):
+    table = report.unlearn_table(class_wise)
+    assert re.split(r"\s{2,}", table.splitlines()[2].strip())[:3] == ["UA", "UA test", "RA"]
+    assert max(map(len, table.splitlines())) <= 110
+
+
+def test_numbers_of_a_row(five_seeds):
+    row = _line(report.unlearn_table(five_seeds), "MCU ")
+    for name, decimals in [("UA", 1), ("RA", 1), ("TA", 1), ("MIA", 1), ("avg_gap", 2)]:
+        values = _of(five_seeds, "mcu", name)
+        low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
+        assert f"{np.mean(values):.{decimals}f} ±{(high - low) / 2:.{decimals}f}" in row
+    rows = [r for r in five_seeds["rows"] if r["method"] == "mcu"]
+    seconds = np.mean([sum(r["seconds"].values()) - r["seconds"]["compile"] for r in rows])
+    assert row.split()[-2:] == [f"{seconds:.1f}", f"{np.mean([r['t'] for r in rows]):.2f}"]
+
+
+def test_paired_interval_is_scipys(five_seeds):
+    table = report.unlearn_table(five_seeds)
+    for rival, label in [("original", "original"), (PRE, PRE), ("linear", "straight line")]:
+        paired = stats.ttest_rel(_of(five_seeds, "mcu", "avg_gap"), _of(five_seeds, rival, "avg_gap"))
+        low, high = paired.confidence_interval(0.95)
+        line = _line(table, f"  {label}")
+        mean = np.mean(_of(five_seeds, "mcu", "avg_gap")) - np.mean(_of(five_seeds, rival, "avg_gap"))
+        assert f"{mean:+.2f}" in line
+        assert f"[{low:+.2f}, {high:+.2f}]" in line
+        assert line.endswith("5 pairs  MCU better")
+
+
+@pytest.mark.parametrize(
+    ("shifts", "verdict"),
+    [
+        ([0.02, 0.021, 0.019, 0.02, 0.02], "MCU worse"),
+        ([0.03, -0.02, 0.03, -0.02, 0.01], "no difference shown"),
+        ([-0.03, 0.02, -0.03, 0.02, -0.01], "no difference shown"),
+        ([-0.02, -0.021, -0.019, -0.02, -0.02], "MCU better"),
+        ([0.0] * 5, "no difference shown"),
+    ],
+)
+def test_verdict(five_seeds, shifts, verdict):
+    results = copy.deepcopy(five_seeds)
+    other = {row["seed"]: row["avg_gap"] for row in results["rows"] if row["method"] == "original"}
+    for row in results["rows"]:
+        if row["method"] == "mcu":
+            row["avg_gap"] = other[row["seed"]] + shifts[row["seed"]]
+    assert _line(report.unlearn_table(results), "  original").endswith(verdict)
+
+
+def test_one_seed_has_no_interval(one_seed):
+    table = report.unlearn_table(one_seed)
+    assert "An interval needs at least two seeds." in table
+    assert "±" not in table
+    assert _line(table, "  original").endswith("1 pair  no verdict from one seed")
+
+
+def test_missing_seeds_are_named_and_left_out_of_pairs(five_seeds):
+    results = copy.deepcopy(five_seeds)
+    gone = {("original", 1), ("original", 4), ("mcu", 2)}
+    results["rows"] = [row for row in results["rows"] if (row["method"], row["seed"]) not in gone]
+    table = report.unlearn_table(results)
+    assert "original: without seed 1, 4." in table
+    assert "MCU: without seed 2." in table
+    by_seed = {(row["method"], row["seed"]): 100 * row["avg_gap"] for row in results["rows"]}
+    low, high = stats.ttest_rel(
+        *([by_seed[method, seed] for seed in (0, 3)] for method in ("mcu", "original"))
+    ).confidence_interval(0.95)
+    line = _line(table, "  original")
+    assert f"[{low:+.2f}, {high:+.2f}]  2 pairs" in line
+
+
+def test_path_lines(five_seeds):
+    table = report.unlearn_table(five_seeds)
+    best = [p["best_t"] for p in five_seeds["paths"] if p["curve"] == "bezier"]
+    assert f"Path (bezier), t* chosen without the retrained model: mean {np.mean(best):.2f}" in table
+    first = five_seeds["paths"][0]
+    seed_line = re.split(r"\s{2,}", _line(table, "     0  "))[1:]
+    low = first["effective_region"][0][0]
+    assert seed_line == [
+        "0",
+        f"{best[0]:.3f}",
+        f"{100 * first['best_gap']:.2f}",
+        f"{low:.2f}–0.95",
+        "0.30–0.62, 0.70–0.91",
+    ]
+    assert "52.3 % of the parameters trained, 11.2 % set aside" in table
+    plain = copy.deepcopy(five_seeds)
+    for path in plain["paths"]:
+        path["mask"], path["effective_region"] = None, []
+    table = report.unlearn_table(plain)
+    assert "Mask: none" in table
+    assert "none" in _line(table, "     0  ")
+
+
+def test_common_region_is_of_at_least_half_the_seeds():
+    regions = [[[0.1, 0.5]], [[0.3, 0.9]], [], [[0.4, 0.6], [0.8, 1.0]]]
+    assert _figure._common_regions(regions) == [(0.3, 0.6), (0.8, 0.9)]
+    assert _figure._common_regions([[[0.2, 0.4], [0.6, 0.7]]]) == [(0.2, 0.4), (0.6, 0.7)]
+    assert _figure._common_regions([[], []]) == []
+
+
+def test_figure_shows_the_mean_on_right_axes(five_seeds, tmp_path, monkeypatch):
+    figure = _figure_of(five_seeds, tmp_path / "path.png", monkeypatch)
+    assert len(figure.axes) == 4
+    for axis, name in zip(figure.axes, ("RA", "UA", "TA", "MIA"), strict=True):
+        assert name in axis.get_title(loc="left")
+        assert axis.get_xlim() == (0.0, 1.0)
+        low, high = axis.get_ylim()
+        assert -3.0 <= low < high <= 103.0
+        mean = 100 * np.mean([p[name] for p in five_seeds["paths"] if p["curve"] == "bezier"], axis=0)
+        assert low <= mean.min() <= mean.max() <= high
+        drawn = [line.get_ydata() for line in axis.get_lines() if len(line.get_ydata()) == len(mean)]
+        assert any(np.allclose(y, mean) for y in drawn)
+        retrain = np.mean(_of(five_seeds, "retrain", name))
+        assert any(np.allclose(line.get_ydata(), retrain) for line in axis.get_lines())
+    labels = [text.get_text() for text in figure.axes[2].get_xticklabels()]
+    assert labels[0] == "0\n= original"
+    assert labels[-1] == "1\n= pre-unlearned"
+
+
+@pytest.mark.parametrize("name", ["five_seeds", "one_seed", "class_wise"])
+def test_write_gives_the_table_and_a_picture(name, request, tmp_path):
+    results = request.getfixturevalue(name)
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    assert report.write(tmp_path) == _table.unlearn_table(results)
+    picture = matplotlib.image.imread(tmp_path / "path.png")
+    assert picture.shape[0] >= 1000
+    assert picture.shape[1] >= 1200
+    # White paper with ink in every quarter.
+    for rows in np.array_split(picture[..., :3], 2, axis=0):
+        for quarter in np.array_split(rows, 2, axis=1):
+            assert 0.01 < np.mean(quarter < 0.9) < 0.9
+
+
+def test_write_refuses_what_is_not_results(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        report.write(tmp_path)
+    (tmp_path / "results.json").write_text('{"schema": 2}')
+    with pytest.raises(ValueError, match="expected schema 1, found 2"):
+        report.write(tmp_path)
+    (tmp_path / "results.json").write_text("[")
+    with pytest.raises(ValueError, match="not the results of a run"):
+        report.write(tmp_path)
