@@ -75,11 +75,19 @@ def _unlearn(arguments: list[str]) -> int:
     import yaml
 
     try:
-        given = tyro.cli(_flags(_Unlearn), args=arguments, prog="mcu-jax unlearn")
+        given = tyro.cli(
+            _flags(_Unlearn),
+            args=arguments,
+            prog="mcu-jax unlearn",
+            default={"quiet": False, "dry_run": False},
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
     except SystemExit as ended:  # tyro has shown the help, or what is wrong
         return int(ended.code or 0)
     own = {name: given.pop(name, None) for name in ("config", "quiet", "dry_run")}
-    config = runs.from_mapping(_over(runs.read_yaml(own["config"]) if own["config"] else {}, given))
+    values = runs.read_yaml(own["config"]) if own["config"] else {}
+    runs.from_mapping(values)  # what is wrong in the file is an error, even where the command line wins
+    config = runs.from_mapping(_over(values, given))
     if own["dry_run"]:
         resolved, stages, directory = runs.plan(config)
         print(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
@@ -125,8 +133,8 @@ def _flags(kind: type) -> Any:
             arg = tyro.conf.arg(help=told[field.name], help_behavior_hint=_default(field.default))
             known = [part for part in typing.get_args(hint) if part is not types.NoneType]
             optional = types.NoneType in typing.get_args(hint)
-            found[field.name] = typing.Annotated[known[0] if optional else hint, arg]  # type: ignore[index]
-    flags = typing.TypedDict(kind.__name__, found, total=False)  # type: ignore[operator]
+            found[field.name] = typing.Annotated[known[0] if optional else hint, arg]
+    flags = typing.TypedDict(kind.__name__, found, total=False)  # type: ignore[misc]
     flags.__doc__ = kind.__doc__
     return flags
 
@@ -139,11 +147,11 @@ def _default(value: Any) -> str:
 
 def _texts(kind: type) -> dict[str, str]:
     """The string under every field of a dataclass, those of its base first."""
-    told = _texts(kind.__base__) if dataclasses.is_dataclass(kind.__base__) else {}  # type: ignore[arg-type]
+    told = _texts(kind.__base__) if dataclasses.is_dataclass(kind.__base__) else {}
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     for field, text in itertools.pairwise(definition.body):  # type: ignore[attr-defined]
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-            told[field.target.id] = text.value.value  # type: ignore[union-attr,attr-defined]
+            told[field.target.id] = text.value.value  # type: ignore[attr-defined,union-attr]
     return told
 
 
@@ -151,8 +159,7 @@ def _over(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
     """The values of a file with those given on the command line in their place, group by group."""
     merged = {str(name).replace("-", "_"): value for name, value in values.items()}
     for name, value in given.items():
-        inner = merged.get(name)
-        merged[name] = _over(inner if isinstance(inner, Mapping) else {}, value) if isinstance(value, dict) else value
+        merged[name] = _over(merged.get(name, {}), value) if isinstance(value, dict) else value
     return merged
 
 

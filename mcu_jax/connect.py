@@ -84,7 +84,7 @@ def mcu(
     end: Params,
     key: RandomKey,
     *,
-    beta: float | str = ADAPTIVE,
+    beta: float | Float[Any, ""] | str = ADAPTIVE,
     mask: MaskInfo | str | None = "mcu",
     keep: float = 0.5,
     retain_filter: float = 0.1,
@@ -116,7 +116,8 @@ def mcu(
     goal = targets(problem)
     path = curves.straight(problem.params, end, bends)
 
-    half = jax.random.permutation(half_key, len(problem.retain.y))[: round(retain_fraction * len(problem.retain.y))]
+    half_size = max(1, round(retain_fraction * len(problem.retain.y)))
+    half = jax.random.permutation(half_key, len(problem.retain.y))[:half_size]
     mixed = training.mix(problem.forget, Split(problem.retain.x[half], problem.retain.y[half]))
     everywhere = jax.tree.map(lambda _: True, path.inner)
     tree_mask = everywhere if mask is None else mask.mask
@@ -124,7 +125,7 @@ def mcu(
     static = masks.static(tree_mask)
     moving, still = trees.partition(path.inner, everywhere if static is None else static)
     result = training.fit(
-        Partial(_objective(curve), problem, end, still, goal, None if beta == ADAPTIVE else beta),
+        Partial(_objective(curve), problem, end, still, goal, None if isinstance(beta, str) else beta),
         moving,
         (mixed,),
         fit_key,
@@ -144,7 +145,7 @@ def _objective(curve: Curve) -> Callable[..., Float[Array, ""]]:
         end: Params,
         still: Params,
         goal: paths.Targets,
-        beta: Float[Any, ""] | None,
+        beta: float | Float[Any, ""] | None,
         moving: Params,
         batches: tuple[training.Mixed],
         now: training.Now,

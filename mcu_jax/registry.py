@@ -25,7 +25,7 @@ def check(name: str, names: Iterable[str], what: str) -> None:
     """Raises UnknownNameError, with the nearest name and the whole list, unless the name is one of them."""
     names = list(names)
     if name not in names:
-        raise UnknownNameError(f"there is no {what} {name!r}{_nearest(name, names)}; there are: {', '.join(names)}")
+        raise UnknownNameError(f"there is no {what} {name!r}{_nearest(name, names)} There are: {', '.join(names)}")
 
 
 def parse(spec: str) -> tuple[str, dict[str, Any]]:
@@ -66,7 +66,7 @@ def bind(function: Callable, options: Mapping[str, Any], what: str) -> dict[str,
         if name not in accepted:
             listed = ", ".join(f"{k}={v}" for k, v in accepted.items()) or "none"
             near = _nearest(name, accepted)
-            raise UnknownNameError(f"{what} has no hyper-parameter {name!r}{near}; it has: {listed}")
+            raise UnknownNameError(f"{what} has no hyper-parameter {name!r}{near} It has: {listed}")
         bound[name] = _as(value, accepted[name], f"{what}: {name}")
     return bound
 
@@ -109,4 +109,4 @@ def _split(text: str) -> list[str]:
 
 def _nearest(name: str, names: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"; did you mean {near[0]!r}?" if near else "."

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+# Tests compile much and run little: this halves their time. Set it to 0 to test what users run.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import jaxtyping
@@ -16,8 +19,9 @@ jaxtyping.install_import_hook("mcu_jax", "beartype.beartype")
 
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 
-from mcu_jax import datasets, methods, models, splits, training
+from mcu_jax import datasets, methods, models, runs, splits, training
 from mcu_jax.base import Problem, Split
 
 
@@ -54,6 +58,73 @@ def unlearned(problem: Problem) -> object:
     return methods.random_label(problem, jax.random.key(2), epochs=5, lr=0.05, batch_size=32)
 
 
+def normed_apply(params: dict, x: jax.Array, stats: dict | None = None) -> tuple[jax.Array, dict]:
+    """A network of two matrices with a normalisation layer between them."""
+    hidden = x @ params["v"]
+    used = {"norm": {"mean": hidden.mean(0), "var": hidden.var(0)}} if stats is None else stats
+    mean, var = used["norm"]["mean"][None], used["norm"]["var"][None]
+    return ((hidden - mean) / jnp.sqrt(var + 1e-3)) @ params["w"], used
+
+
+@pytest.fixture(scope="session")
+def normed() -> Callable[..., Problem]:
+    """A problem of a model with BatchNorm, by the number of its retain examples.
+
+    These drift: one batch's mean says little about the next one's. All other data is far away. `v` is the identity.
+    """
+
+    def make(n: int, **changes: object) -> Problem:
+        drift = jnp.linspace(-5, 5, n)[:, None] + jax.random.normal(jax.random.key(3), (n, 4))
+        far = Split(1e6 + drift[:8], jnp.arange(min(n, 8)) % 3)
+        given = {
+            "model": models.adapt(normed_apply),
+            "params": {"v": jnp.eye(4), "w": jax.random.normal(jax.random.key(5), (4, 3))},
+            **dict.fromkeys(("forget", "validation", "test"), far),
+            "retain": Split(drift, jnp.arange(n) % 3),
+            "num_classes": 3,
+        }
+        return Problem(**{**given, **changes})
+
+    return make
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+SMALL = {
+    "train_size": 60,
+    "validation_size": 40,
+    "train": {"epochs": 3},
+    "epochs": 3,
+    "points": 5,
+    "seeds": [0, 1],
+}
+"""Settings of a run of a few seconds."""
+
+
+@pytest.fixture(scope="session")
+def compilations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Compiled code is kept between the runs of a test session; gives the environment that tells another process."""
+    directory = str(tmp_path_factory.mktemp("compiled"))
+    settings = {
+        "jax_compilation_cache_dir": directory,
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield {name.upper(): str(value) for name, value in settings.items()}
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, compilations: dict[str, str]) -> runs.Run:
+    """A finished run of `SMALL`. Tests read it; a test that writes copies it first."""
+    place = tmp_path_factory.mktemp("finished") / "run"
+    return runs.unlearn(runs.from_mapping({**SMALL, "out": str(place)}))

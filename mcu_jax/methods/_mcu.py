@@ -4,6 +4,7 @@ import sys
 from typing import Any, NamedTuple
 
 import jax
+from jaxtyping import Float
 
 from mcu_jax import connect, curves, paths, registry
 from mcu_jax.base import Curve, Params, Path, Problem, RandomKey
@@ -23,7 +24,7 @@ def mcu(
     key: RandomKey,
     *,
     pre: str | Params = "random_label",
-    beta: float | str = connect.ADAPTIVE,
+    beta: float | Float[Any, ""] | str = connect.ADAPTIVE,
     mask: str | connect.MaskInfo = "mcu",
     keep: float = 0.5,
     retain_filter: float = 0.1,
@@ -65,7 +66,7 @@ def mcu(
         retain_fraction=retain_fraction,
     )
     ts = paths.points(points)
-    found = paths.accuracies(paths.predictions(problem, path, ts, curve))
-    choice = paths.best_t(ts, *found, info.targets, len(problem.forget.y))
+    retain, forget = paths.accuracies(paths.predictions(problem, path, ts, curve))
+    choice = paths.best_t(ts, retain, forget, info.targets, len(problem.forget.y))
     params = curve(path, choice.t)
     return Unlearned(params, path, info, choice) if full else params

@@ -121,7 +121,9 @@ def _dress(axis: Any) -> None:
     low, high = axis.get_ylim()
     # A flat curve at 100 % shall look flat, not magnified to noise.
     pad = max(0.0, 4.0 - (high - low)) / 2
-    axis.set_ylim(max(low - pad, -3.0), min(high + pad, 103.0))
+    low, high = max(low - pad, -3.0), high + pad
+    # No tick above 100 %, and the line at 100 % stays whole.
+    axis.set_ylim(low, min(high, 100.0 + 0.03 * (100.0 - low)))
     axis.grid(axis="y", color="0.88", linewidth=0.6)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)

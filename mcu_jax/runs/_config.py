@@ -52,10 +52,10 @@ class MaskConfig:
 
     kind: str = "mcu"
     """mcu (two-stage, whole leaves), random (weights, as many as mcu's), or none (all weights)."""
-    keep: float = 0.5
-    """Share of all weights the mask keeps, in [0, 1]."""
-    retain_filter: float = 0.1
-    """Share of all weights, those most important for the retain set, dropped first, in [0, 1]."""
+    keep: float | None = None
+    """Share of all weights the mask keeps, in [0, 1] (default: the recipe's)."""
+    retain_filter: float | None = None
+    """Share of all weights dropped first, those that matter most for the retain set (default: the recipe's)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Config:
 
 
 RESOLVED = "resolved"
-"""Key under which a run's configuration tells the hyper-parameters of every method; not read back."""
+"""Key under which a run's configuration tells the hyper-parameters of every method; not read back as a setting."""
 
 EXTENDABLE = ("seeds", "points")
 """What may differ between a run directory and a command that goes on with it."""
@@ -203,9 +203,10 @@ class Resolved:
     methods: Mapping[str, tuple[str, dict[str, Any]]]
 
     def as_dict(self) -> dict[str, Any]:
-        """The configuration as plain JSON and YAML values."""
+        """The configuration, without places, as plain JSON and YAML values."""
         resolved = {spec: {"method": name, **options} for spec, (name, options) in self.methods.items()}
-        return json.loads(json.dumps({**dataclasses.asdict(self.config), RESOLVED: resolved}))
+        asked = {name: value for name, value in dataclasses.asdict(self.config).items() if name not in PLACES}
+        return json.loads(json.dumps({**asked, RESOLVED: resolved}))
 
     def identity(self) -> dict[str, Any]:
         """What makes this run another run."""
@@ -214,12 +215,12 @@ class Resolved:
 
 def identity(values: Mapping[str, Any]) -> dict[str, Any]:
     """Of a run's configuration as `Resolved.as_dict` gives it, all but what extends a run, and places."""
-    extendable = {name: None for name in EXTENDABLE}
+    apart = (*EXTENDABLE, *PLACES)
     resolved = {
-        spec: {name: value for name, value in options.items() if name not in extendable}
+        spec: {name: value for name, value in options.items() if name not in apart}
         for spec, options in values[RESOLVED].items()
     }
-    return {k: v for k, v in values.items() if k not in (*EXTENDABLE, *PLACES)} | {RESOLVED: resolved}
+    return {name: value for name, value in values.items() if name not in apart} | {RESOLVED: resolved}
 
 
 def resolve(config: Config) -> Resolved:
@@ -262,6 +263,7 @@ def _fill(config: Config, model: str, recipe: Mapping[str, Any]) -> Config:
         return default if value is None else value
 
     train = {name: or_recipe(getattr(config.train, name), recipe["train"][name]) for name in recipe["train"]}
+    mask = {name: or_recipe(getattr(config.mask, name), recipe["mask"][name]) for name in recipe["mask"]}
     return dataclasses.replace(
         config,
         model=model,
@@ -269,6 +271,7 @@ def _fill(config: Config, model: str, recipe: Mapping[str, Any]) -> Config:
         validation_size=or_recipe(config.validation_size, recipe["validation_size"]),
         forget=or_recipe(config.forget, recipe["forget"]),
         train=Train(**train),
+        mask=dataclasses.replace(config.mask, **mask),
         epochs=or_recipe(config.epochs, recipe["path"]["epochs"]),
         lr=or_recipe(config.lr, recipe["path"]["lr"]),
         baselines=tuple(dict.fromkeys(spec for spec in config.baselines if spec != config.pre)),
@@ -276,18 +279,18 @@ def _fill(config: Config, model: str, recipe: Mapping[str, Any]) -> Config:
 
 
 def _check_numbers(config: Config) -> None:
-    masks.check_fraction("mask.keep", config.mask.keep)
-    masks.check_fraction("mask.retain_filter", config.mask.retain_filter)
     _mask_kind(config.mask.kind)
     paths.points(config.points)
-    positive: dict[str, Any] = {
+    settings: dict[str, Any] = {
+        "mask.keep": config.mask.keep,
+        "mask.retain_filter": config.mask.retain_filter,
         "epochs": config.epochs,
         "lr": config.lr,
         "train.epochs": config.train.epochs,
         "train.lr": config.train.lr,
         "train.batch_size": config.train.batch_size,
     }
-    _check_options("", positive)
+    _check_options("", settings)
     seeds = config.seeds
     if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
         raise ConfigError(f"seeds are one or more different whole numbers from 0 on, given {list(seeds)}")
@@ -302,11 +305,11 @@ def _check_options(prefix: str, options: Mapping[str, Any]) -> None:
     for where, value in options.items():
         name = where.rpartition(".")[2]
         if name in _POSITIVE and not (value > 0 and math.isfinite(value)):
-            raise ConfigError(f"{prefix}{where} is a number above 0, given {value}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{prefix}{where} is a finite number, given {value}")
+            raise ConfigError(f"{prefix}{where} must be a number above 0, given {value}")
         if name in _FRACTIONS:
             masks.check_fraction(f"{prefix}{where}", value)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{prefix}{where} must be a finite number, given {value}")
 
 
 def _beta(text: float | str) -> float | str:

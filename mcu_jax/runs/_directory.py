@@ -12,11 +12,15 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
+import jax
+import numpy as np
 import yaml
 
 from mcu_jax import checkpoint, splits
 from mcu_jax.base import Params, Path
 from mcu_jax.runs import _config
+
+CONFIG = "config.yaml"
 
 PACKAGES = ("mcu-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
 
@@ -31,22 +35,47 @@ class RunDirectory:
     indices: Mapping[int, splits.Indices] = dataclasses.field(default_factory=dict)
 
     def prepare(self) -> None:
-        """Writes what is known before any work: configuration, splits, environment."""
+        """Writes what is known before any work: configuration, splits, environment. Raises ConfigError."""
+        for place in (self.path, self.stages):
+            _check_writable(place)
         try:
-            (self.path / "splits").mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
+            # First of all: a directory with a configuration can be gone on with.
+            _write(self.path / CONFIG, self._config_text())
+            (self.path / "splits").mkdir(exist_ok=True)
             self.stages.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _config.ConfigError(f"the run directory {self.path} cannot be made: {error}") from error
+            raise _config.ConfigError(f"the run directory cannot be made: {error}; choose another") from error
         for seed, indices in self.indices.items():
-            if not self._split_file(seed).exists():
-                splits.save(indices, self._split_file(seed))
-        _write(self.path / "config.yaml", yaml.safe_dump(self.resolved.as_dict(), sort_keys=False))
+            file = self._split_file(seed)
+            if not file.exists():
+                splits.save(indices, _new(file))
+                _new(file).replace(file)
         _write(self.path / "environment.json", json.dumps(environment(), indent=1) + "\n")
 
+    def _config_text(self) -> str:
+        values = self.resolved.as_dict()
+        # Places too, so that going on needs no flag again; results do not depend on them.
+        values |= {name: place for name in _config.PLACES if (place := getattr(self.resolved.config, name))}
+        methods = {_config.RESOLVED: values.pop(_config.RESOLVED)}
+        return (
+            f"{_dump(values)}# What every method's hyper-parameters come to, for the record: set them as "
+            f"NAME:key=value above.\n{_dump(methods)}"
+        )
+
     def saved_indices(self, seed: int, data_hash: str) -> splits.Indices | None:
-        """The indices of a seed that an earlier command drew. Raises SplitError where they belong to other data."""
+        """The indices of a seed that an earlier command drew. Raises SplitError where they cannot be used."""
         file = self._split_file(seed)
-        return splits.load(file, data_hash) if file.exists() else None
+        if not file.exists():
+            return None
+        indices = splits.load(file, data_hash)
+        parts = np.concatenate([indices.forget, indices.retain])
+        if not np.array_equal(np.sort(parts), indices.train) or np.isin(indices.validation, indices.train).any():
+            raise splits.SplitError(
+                f"index file {file} is damaged: forget and retain set do not make up the training set, or it overlaps "
+                "the validation set; delete it and run the command again"
+            )
+        return indices
 
     def write_index(self, stages: Mapping[str, Mapping[int, pathlib.Path]]) -> None:
         """Which folder holds which stage of which seed."""
@@ -71,40 +100,65 @@ def open_run(resolved: _config.Resolved) -> RunDirectory:
     Raises ConfigError where the directory holds another configuration, or something else.
     """
     config = resolved.config
-    name = (config.model or "").partition(":")[0]
-    default = f"runs/unlearn-{config.dataset}-{name}-{_config.digest(resolved.identity())[:8]}"
-    path = pathlib.Path(config.out or default)
-    file = path / "config.yaml"
+    name = f"{config.dataset}-{(config.model or '').partition(':')[0]}".replace("/", "-")
+    path = pathlib.Path(config.out or f"runs/unlearn-{name}-{_config.digest(resolved.identity())[:8]}")
     if path.exists() and not path.is_dir():
         raise _config.ConfigError(f"the run directory {path} is a file; choose another with --out")
-    if file.exists():
-        earlier = _config.from_yaml(file)
-        _refuse_other(path, resolved.identity(), yaml.safe_load(file.read_text()))
+    if (path / CONFIG).exists():
+        earlier, there = _earlier(path)
+        _refuse_other(path, resolved.identity(), there)
         seeds = tuple(dict.fromkeys((*earlier.seeds, *config.seeds)))
-        resolved = dataclasses.replace(resolved, config=dataclasses.replace(config, seeds=seeds))
-    elif path.is_dir() and any(path.iterdir()):
+        config = dataclasses.replace(config, seeds=seeds, stages=config.stages or earlier.stages)
+        resolved = dataclasses.replace(resolved, config=config)
+    elif path.is_dir() and any(file.name != _new(path / CONFIG).name for file in path.iterdir()):
         raise _config.ConfigError(f"{path} is not empty and not a run directory; choose another with --out")
     stages = pathlib.Path(config.stages) if config.stages else path / "stages"
     return RunDirectory(path, stages, resolved)
 
 
-def _refuse_other(path: pathlib.Path, asked: Mapping[str, Any], there: Mapping[str, Any]) -> None:
-    different = [
-        f"{name}: {there.get(name)!r} there, {value!r} asked for"
-        for name, value in asked.items()
-        if there.get(name) != value
-    ]
-    if different:
+def _earlier(path: pathlib.Path) -> tuple[_config.Config, dict[str, Any]]:
+    """What a run directory was made with: the configuration, and what makes it another run."""
+    try:
+        values = _config.read_yaml(path / CONFIG)
+        with _config.checking():
+            return _config.from_mapping(values), _config.identity(values)
+    except (_config.ConfigError, KeyError) as error:
         raise _config.ConfigError(
-            f"{path} is a run of another configuration ({'; '.join(different)}); only more seeds or points "
-            "extend a run: choose another directory with --out, or leave it out"
+            f"{path} cannot be gone on with, its {CONFIG} is damaged ({error}): choose another directory with --out; "
+            f"with --stages {path / 'stages'} nothing finished is computed again"
+        ) from error
+
+
+def _refuse_other(path: pathlib.Path, asked: Mapping[str, Any], there: Mapping[str, Any]) -> None:
+    old, new = _flat(there), _flat(asked)
+    different = [name for name in (*new, *(name for name in old if name not in new)) if old.get(name) != new.get(name)]
+    # A setting that changes what it comes to for the methods is told once.
+    own = [name for name in different if not name.startswith(_config.RESOLVED)] or different
+    if own:
+        told = "; ".join(f"{name} is {old.get(name)} there, {new.get(name)} asked for" for name in own)
+        raise _config.ConfigError(
+            f"{path} is a run of another configuration: {told}. Only more seeds or other points extend a run: choose "
+            "another directory with --out"
         )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found
+
+
+def _check_writable(place: pathlib.Path) -> None:
+    there = next(part for part in (place.absolute(), *place.absolute().parents) if part.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "cannot be written to" if there.is_dir() else "is a file"
+        raise _config.ConfigError(f"{place} cannot be used: {there} {what}; choose another with --out or --stages")
 
 
 def environment() -> dict[str, Any]:
     """Versions, device and commit of this process."""
-    import jax
-
     versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
@@ -153,8 +207,10 @@ def load(directory: str | os.PathLike[str], *, seed: int | None = None, stage: s
     file = directory / "stages.json"
     if not file.exists():
         raise ValueError(f"{directory} is not a run directory, or its run has not begun: there is no {file.name} in it")
-    index = json.loads(file.read_text())
-    pre = yaml.safe_load((directory / "config.yaml").read_text())["pre"]
+    try:
+        index = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged; the same command again writes it anew") from error
 
     def read(name: str) -> Any:
         if name not in index:
@@ -165,15 +221,22 @@ def load(directory: str | os.PathLike[str], *, seed: int | None = None, stage: s
         place = directory / index[name][chosen]
         if not checkpoint.exists(place):
             raise ValueError(f"stage {name!r} of seed {chosen} is not finished; run the same command again")
-        return checkpoint.load(place)
+        return jax.tree.map(jax.numpy.asarray, checkpoint.load(place))
 
     if stage != "path":
         return read(stage)
-    return Path(read("original"), read("path")["inner"], read(pre))
+    return Path(read("original"), read("path")["inner"], read(_config.from_yaml(directory / CONFIG).pre))
+
+
+def _dump(values: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _new(file: pathlib.Path) -> pathlib.Path:
+    return file.with_name(f".{file.name}.new")
 
 
 def _write(file: pathlib.Path, text: str) -> None:
     """All or nothing."""
-    new = file.with_name(f".{file.name}.new")
-    new.write_text(text)
-    new.replace(file)
+    _new(file).write_text(text, encoding="utf-8")
+    _new(file).replace(file)

@@ -100,8 +100,18 @@ class Store:
         """Raises DamagedCheckpointError, naming the stage, where it is not as it was saved."""
         place = self.place(address)
         meta = checkpoint.read_meta(place)
-        result = meta["values"] if meta["values"] is not None else checkpoint.load(place)
+        result = meta["values"]
+        if result is None:
+            result = jax.tree.map(jax.numpy.asarray, checkpoint.load(place))
         return Stage(result, meta["seconds"], meta["compile_seconds"])
+
+    def check(self, address: Address) -> None:
+        """Reads what there is, finished or in progress. Raises DamagedCheckpointError."""
+        if self.has(address):
+            self.get(address)
+        else:
+            for loop in self.partial(address).glob("loop-*"):
+                checkpoint.load(loop)
 
     def put(self, address: Address, stage: Stage, *, values: bool) -> None:
         """values: the result is JSON, not arrays."""
@@ -135,7 +145,10 @@ class _Watch:
         if not checkpoint.exists(place):
             return None
         left = checkpoint.load(place, {"fit": template, "step": np.zeros((), np.int64)})
-        return jax.tree.map(jax.numpy.asarray, left["fit"]), int(left["step"])
+        step = int(left["step"])
+        if step < steps:
+            self.observer.note(f"{self.address.name}, seed {self.address.seed}: going on at step {step} of {steps}")
+        return jax.tree.map(jax.numpy.asarray, left["fit"]), step
 
     def segment(self, state: training.Fit, step: int, steps: int, loss: float) -> None:
         self.observer.progress(self.address.name, self.address.seed, step, steps, loss)
@@ -170,13 +183,16 @@ class Maker:
     ) -> list[Stage]:
         """The stage of every seed, function(*arguments of the seed), read back where it is finished.
 
-        axes: `in_axes` of the arguments for seeds side by side. values: from the function's result to JSON values,
-        where the stage keeps those instead. Raises StageFailedError for a non-finite loss, naming stage, seed and step;
-        InterruptedRunError when asked to stop.
+        axes: for seeds side by side, 0 for an argument every seed has its own of, None for one they share, or a tuple
+        of these, one for each of its leaves. values: from the function's result to JSON values, where the stage keeps
+        those instead. Raises StageFailedError for a non-finite loss, naming stage, seed and step; InterruptedRunError
+        when asked to stop.
         """
         missing = [i for i, address in enumerate(addresses) if not self.store.has(address)]
         if missing:
             name = addresses[0].name
+            if self.observer.should_stop():
+                raise InterruptedRunError(f"stopped before {name}")
             self.observer.stage(name, [addresses[i].seed for i in missing], len(addresses) - len(missing))
             work = self._side_by_side if self.together else self._one_by_one
             with timed() as spent:
@@ -209,17 +225,18 @@ class Maker:
         axes: tuple,
         values: Callable | None,
     ) -> None:
+        structure = jax.tree.structure(arguments[0])
+        each = zip(axes, arguments[0], strict=True)
+        flat = tuple(x for axis, own in each for x in (axis if isinstance(axis, tuple) else _alike(axis, own)))
         # What all seeds share is passed once, not stacked.
-        stacked = jax.tree.map(
-            lambda axis, *own: own[0] if axis is None else jax.tree.map(_stack, *own),
-            axes,
-            *arguments,
-            is_leaf=lambda x: x is None,
-        )
-        if (function, axes) not in self.compiled:
-            self.compiled[function, axes] = jax.jit(jax.vmap(_with_failures(function), in_axes=axes))
+        leaves = zip(flat, *map(jax.tree.leaves, arguments), strict=True)
+        stacked = [own[0] if axis is None else _stack(*own) for axis, *own in leaves]
+        if (function, structure, flat) not in self.compiled:
+            # Over leaves, because vmap fills the structures of in_axes with place-holders of no type.
+            over_leaves = _over_leaves(_with_failures(function), structure)
+            self.compiled[function, structure, flat] = jax.jit(jax.vmap(over_leaves, in_axes=flat))
         with timed() as spent:
-            results, failed = jax.device_get(self.compiled[function, axes](*stacked))
+            results, failed = jax.device_get(self.compiled[function, structure, flat](*stacked))
         failures = [[int(step) for step in steps if step >= 0] for steps in failed]
         for i, address in enumerate(addresses):
             if not failures[i]:
@@ -250,6 +267,14 @@ def _stack(*own: Any) -> Any:
     """On the host, where stacking compiles nothing; random keys live on the device only."""
     keys = jax.dtypes.issubdtype(own[0].dtype, jax.dtypes.prng_key)
     return jax.numpy.stack(own) if keys else np.stack(own)
+
+
+def _alike(axis: int | None, tree: Any) -> tuple[int | None, ...]:
+    return (axis,) * len(jax.tree.leaves(tree))
+
+
+def _over_leaves(function: Callable, structure: Any) -> Callable:
+    return lambda *leaves: function(*jax.tree.unflatten(structure, leaves))
 
 
 def _with_failures(function: Callable) -> Callable:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import pathlib
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
 from typing import Any, NamedTuple
 
 import jax
@@ -31,17 +33,20 @@ class Run(NamedTuple):
 def unlearn(config: _config.Config | None = None, observer: _stages.Observer | None = None) -> Run:
     """Runs the main job, or what of it is not finished.
 
-    Raises ValueError of some kind for a configuration that cannot be, before any work; DamagedCheckpointError,
+    Raises ConfigError for a configuration that cannot be and DamagedCheckpointError, both before any work;
     StageFailedError and InterruptedRunError as their names say: what was finished stays.
     """
-    job = _Job(config or _config.Config(), observer or _stages.Silent())
+    with _config.checking():
+        job = _Job(config or _config.Config(), observer or _stages.Silent())
+    job.check_stages()
     job.directory.prepare()
     return Run(job.directory.path, job.directory.write_results(job.run()))
 
 
 def plan(config: _config.Config) -> tuple[dict[str, Any], list[tuple[str, int, int]], str]:
     """(resolved configuration, [(stage, seeds finished, seeds to compute)], run directory): nothing is computed."""
-    job = _Job(config, _stages.Silent())
+    with _config.checking():
+        job = _Job(config, _stages.Silent())
     found = []
     for name, addresses in job.addresses().items():
         finished = sum(job.store.has(address) for address in addresses)
@@ -62,6 +67,7 @@ class _Job:
         data = self.resolved.data
         pool = splits.carve(len(data.train.y), self.config.train_size, self.config.validation_size or 0, 0)
         self.indices = {seed: self._indices(seed, *pool) for seed in self.seeds}
+        self._check_classes(pool[1])
         self.directory.indices = self.indices
         model, x = self.resolved.model, data.train.x[:1]
         blank = jax.eval_shape(lambda: model.init(jax.random.key(0), x))
@@ -70,6 +76,15 @@ class _Job:
         self.specs = [self.config.pre, *self.config.baselines]
 
     # Which examples.
+
+    def _check_classes(self, validation: np.ndarray) -> None:
+        """Raises SplitError where the forgotten class leaves nothing to evaluate on."""
+        data, forgotten = self.resolved.data, self.resolved.forgotten
+        for name, y in (("validation", data.train.y[validation]), ("test", data.test.y)):
+            if (y == forgotten).all():
+                raise splits.SplitError(f"the {name} set is empty without the forgotten class {forgotten}")
+        if forgotten is not None and not (data.test.y == forgotten).any():
+            raise splits.SplitError(f"the test set has no example of the forgotten class {forgotten}")
 
     def _indices(self, seed: int, train: np.ndarray, validation: np.ndarray) -> splits.Indices:
         data, forgotten = self.resolved.data, self.resolved.forgotten
@@ -147,13 +162,15 @@ class _Job:
                 found.setdefault(name, []).append(_stages.Address(name, seed, key))
         return found
 
+    def check_stages(self) -> None:
+        """Raises DamagedCheckpointError for one that cannot be read: before any work, not after it."""
+        for address in (address for each in self.addresses().values() for address in each):
+            self.store.check(address)
+
     # How they are made.
 
     def run(self) -> dict[str, Any]:
         addresses = self.addresses()
-        for address in (a for each in addresses.values() for a in each):
-            if self.store.has(address):
-                self.store.get(address)  # damage is reported before any long work
         self.directory.write_index(
             {name: {a.seed: self.store.place(a) for a in each} for name, each in addresses.items()}
         )
@@ -230,23 +247,14 @@ class _Job:
         return {**dataclasses.asdict(self.config.train), "momentum": 0.9, "weight_decay": 5e-4}
 
     def _mask(self, problem: Problem, key: Any) -> dict[str, Any]:
-        mask = self.config.mask
-        info = connect.mcu_mask(problem, key, kind=mask.kind, keep=mask.keep, retain_filter=mask.retain_filter)
+        info = connect.mcu_mask(problem, key, **dataclasses.asdict(self.config.mask))
         return info._asdict() if info else {}
 
     def _path(self, problem: Problem, key: Any, end: Params, mask: connect.MaskInfo | None) -> dict[str, Any]:
-        path, info = connect.mcu(
-            problem,
-            end,
-            key,
-            beta=self.resolved.beta,
-            mask=mask,
-            curve=self.resolved.curve,
-            bends=self.resolved.bends,
-            epochs=self.config.epochs or 0,
-            lr=self.config.lr or 0.0,
-            batch_size=self.config.train.batch_size or 0,
-        )
+        config = self.config
+        options: dict[str, Any] = {"epochs": config.epochs, "lr": config.lr, "batch_size": config.train.batch_size}
+        options |= {"beta": self.resolved.beta, "curve": self.resolved.curve, "bends": self.resolved.bends}
+        path, info = connect.mcu(problem, end, key, mask=mask, **options)
         return {"inner": path.inner, "losses": info.losses}
 
     def _sweep(self, problem: Problem, key: Any, path: Path) -> tuple[Predictions, paths.Targets]:
@@ -259,18 +267,21 @@ class _Job:
         found, targets = swept
         ts = paths.points(self.config.points)
         with _stages.timed() as spent:
-            accuracies = paths.accuracies(found)
-            choice = paths.best_t(ts, *accuracies, targets, found.forget.labels.shape[-1])
-            best_t = float(choice.t)
-        each = [_values(jax.tree.map(lambda leaf, i=i: leaf[i], found)) for i in range(len(ts))]
+            retain, forget = paths.accuracies(found)
+            choice = paths.best_t(ts, retain, forget, targets, found.forget.labels.shape[-1])
+            best_t = round(float(choice.t), 6)
+        each = [jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(len(ts))]
+        with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            attacks = list(pool.map(metrics.mia, each))
         return {
             "t": _rounded(ts),
-            **{name: [values[name] for values in each] for name in each[0]},
-            "gap": [float(gap) for gap in paths.gap(*accuracies, targets)],
+            **{name: values.tolist() for name, values in jax.device_get(jax.vmap(_accuracies)(found)).items()},
+            "MIA": attacks,
+            "gap": [float(gap) for gap in paths.gap(retain, forget, targets)],
             "targets": {name: float(value) for name, value in targets._asdict().items()},
             "best_t": best_t,
             "best_gap": float(choice.gap),
-            "effective_region": paths.effective_region(ts, *accuracies, targets),
+            "effective_region": paths.effective_region(ts, retain, forget, targets),
             "selection_seconds": spent.seconds,
         }
 
@@ -305,8 +316,7 @@ class _Job:
                         "method": name,
                         "seed": seed,
                         "t": chosen["best_t"] if chosen else None,
-                        "UA_test": None,
-                        **table[name][i],
+                        **{metric: table[name][i].get(metric) for metric in ("UA", "UA_test", "RA", "TA", "MIA")},
                         "avg_gap": metrics.avg_gap(table[name][i], retrained),
                         "seconds": seconds,
                     }
@@ -324,7 +334,7 @@ class _Job:
                         "curve": curve,
                         **swept,
                         "effective_region_retrain": region,
-                        "mask": realised if stage == "sweep" else None,
+                        "mask": realised if stage == "sweep" else {"keep": 0.0, "retain_filter": 0.0},
                     }
                 )
         return {"schema": 1, "config": self.resolved.as_dict(), "rows": rows, "paths": along}
@@ -347,11 +357,10 @@ def _accuracies(predictions: Predictions) -> dict[str, Any]:
     return values if predictions.forget_test is None else {**values, "UA_test": metrics.ua_test(predictions)}
 
 
-def _axes(problem: Problem) -> Problem:
-    """Seeds differ in their parameters and their forget and retain sets."""
-    shared: dict[str, Any] = dict.fromkeys(("validation", "test", "forget_test", "stats"))
-    own: dict[str, Any] = dict.fromkeys(("params", "forget", "retain"), 0)
-    return dataclasses.replace(problem, **shared, **own)
+def _axes(problem: Problem) -> tuple[int | None, ...]:
+    """Leaf by leaf: seeds differ in their parameters and their forget and retain sets."""
+    leaves = jax.tree_util.tree_leaves_with_path(problem)
+    return tuple(0 if path[0].name in ("params", "forget", "retain") else None for path, _ in leaves)
 
 
 def _key(seed: int, name: str) -> Any:

@@ -1,0 +1,355 @@
+"""The command line: in this process where it can be, as a process of its own where it must."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import yaml
+from conftest import SMALL
+
+from mcu_jax import checkpoint, cli, curves, datasets, methods, metrics, models, registry, runs
+
+SETTINGS = "--train-size 60 --validation-size 40 --train.epochs 3 --epochs 3 --points 5 --seeds 0 1"
+FLAGS = SETTINGS.split()
+
+
+def numbers(directory: pathlib.Path) -> list:
+    results = json.loads((directory / "results.json").read_text())
+    return [[{k: v for k, v in row.items() if k != "seconds"} for row in results["rows"]], results["paths"]]
+
+
+def test_flags_and_settings_are_the_same() -> None:
+    assert dataclass_flags() == set(cli._flags(cli._Unlearn).__annotations__) - {"config", "quiet", "dry_run"}
+    assert SMALL == {
+        "train_size": 60, "validation_size": 40, "train": {"epochs": 3}, "epochs": 3, "points": 5, "seeds": [0, 1],
+    }  # fmt: skip
+
+
+def dataclass_flags() -> set[str]:
+    return set(runs.Config.__dataclass_fields__)
+
+
+# Help and lists
+
+
+def test_help_shows_every_flag_of_the_issue_and_nothing_internal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["unlearn", "--help"]) == 0
+    shown = capsys.readouterr().out
+    flags = """dataset data-dir train-size validation-size model train.epochs train.lr train.batch-size forget pre
+    baselines beta epochs lr curve mask.kind mask.keep mask.retain-filter points seeds out stages quiet dry-run
+    config"""
+    for flag in flags.split():
+        assert re.search(rf"--{flag}\s", shown), flag
+    assert "None" not in shown
+    assert "(default: 0 1 2 3 4)" in shown
+    assert set(re.findall(r"(?m)^\W? --([a-z][a-z.-]+)", shown)) == set(flags.split())
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"], ["help"], ["list", "--help"]])
+def test_the_commands_are_told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(arguments) == 0
+    shown = capsys.readouterr()
+    assert "mcu-jax unlearn" in shown.out
+    assert "mcu-jax list" in shown.out
+    assert not shown.err
+
+
+def test_list_gives_every_name_first_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for module in (methods, curves, models, metrics, datasets):
+        title = module.__name__.rpartition(".")[2] + ":"
+        following = lines[lines.index(title) + 1 :][: len(module.NAMES)]
+        assert [line.split()[0] for line in following] == list(module.NAMES)
+    (line,) = [line for line in lines if line.split()[0] == "finetune"]
+    for name, value in registry.schema(methods.finetune).items():
+        assert f"{name}={value}" in line
+
+
+# The main job
+
+
+def test_a_run_says_what_it_does_and_what_it_found(
+    finished: runs.Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished.directory, tmp_path / "run")
+    shutil.rmtree(next((tmp_path / "run" / "stages").glob("metrics-of-retrain-*")))
+    assert cli.run(["unlearn", *FLAGS, "--out", str(tmp_path / "run")]) == 0
+    shown = capsys.readouterr()
+    for text in ("random_label (pre-unlearned)", "straight line", "MCU", "best value", f"Written to {tmp_path}/run"):
+        assert text in shown.out
+    assert shown.err.startswith("metrics of retrain: ")
+    assert (tmp_path / "run" / "path.png").read_bytes().startswith(b"\x89PNG")
+    assert numbers(tmp_path / "run") == numbers(finished.directory)
+
+
+def test_quiet_prints_nothing(finished: runs.Run, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["unlearn", *FLAGS, "--out", str(finished.directory), "--quiet"]) == 0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_dry_run_shows_what_every_setting_comes_to_and_makes_nothing(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["unlearn", *FLAGS, "--dry-run"]) == 0
+    settings, _, rest = capsys.readouterr().out.partition("\n\n")
+    found = yaml.safe_load(settings)
+    assert found["train"] == {"epochs": 3, "lr": 0.1, "batch_size": 32}
+    assert found["resolved"]["random_label"]["epochs"] == 20
+    assert "run directory: runs/unlearn-digits-mlp-" in rest
+    assert "  path: 2 to compute, 0 finished" in rest
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_configuration_of_a_run_is_used_again_and_the_command_line_wins(
+    finished: runs.Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(finished.directory / "config.yaml")
+    again = ["unlearn", "--config", file, "--dry-run"]
+    assert cli.run(again) == 0
+    shown = capsys.readouterr().out
+    assert "path: 0 to compute, 2 finished" in shown, shown
+    assert cli.run([*again, "--seeds", "5", "--mask.keep", "0.3", "--out", "elsewhere"]) == 0
+    found = yaml.safe_load(capsys.readouterr().out.partition("\n\n")[0])
+    assert found["seeds"] == [5]
+    assert found["mask"]["keep"] == 0.3
+    assert found["train_size"] == 60
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["unlern"], r"no command 'unlern'; did you mean 'unlearn'? There are: unlearn, list"),
+        (["--quiet"], "no command '--quiet'"),
+        (["list", "methods"], "list takes no arguments"),
+        (["unlearn", "--epoch", "3"], "--epochs INT"),
+        (["unlearn", "--mask.kep", "3"], "--mask.keep"),
+        (["unlearn", "--points", "four"], "--points"),
+        (["unlearn", "--epochs", "2.5"], "--epochs"),
+        (["unlearn", "--seeds", "a"], "--seeds"),
+        (["unlearn", "--seeds"], "seeds are one or more"),
+        (["unlearn", "--seeds", "-1"], "seeds are one or more"),
+        (["unlearn", "--lr", "nan"], "lr must be a number above 0"),
+        (["unlearn", "extra"], "extra"),
+        (["unlearn", "--quiet", "3"], "3"),
+        (["unlearn", "--out"], "--out"),
+        (["unlearn", "--config", "none.yaml"], "none.yaml cannot be read: No such file"),
+        (["unlearn", "--config", "bad.yaml", "--epochs", "3"], "setting epochs takes a whole number, given 'many'"),
+        (["unlearn", "--config", "bad.yaml", "--dry-run"], "setting epochs"),
+        (["unlearn", "--pre", "random_lable"], "did you mean 'random_label'?"),
+        (["unlearn", "--dry-run", "--forget", "class:shoe"], "no class 'shoe'"),
+        (["unlearn", "--dataset", "cifar10", "--data-dir", "empty"], "download_and_prepare()"),
+        (["unlearn", "--out", "bad.yaml"], "bad.yaml is a file"),
+        (["unlearn", "--out", "."], "not empty and not a run directory"),
+    ],
+    ids=" ".join,
+)
+def test_bad_input_ends_with_2_and_says_why(
+    arguments: list[str], message: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.yaml").write_text("epochs: many")
+    assert cli.run(arguments) == 2
+    shown = capsys.readouterr()
+    assert message in " ".join((shown.out + shown.err).split())
+    assert "Traceback" not in shown.err
+    assert [file.name for file in tmp_path.iterdir()] == ["bad.yaml"]
+
+
+def test_another_configuration_in_the_same_directory_ends_with_2(finished: runs.Run, capsys) -> None:
+    assert cli.run(["unlearn", *FLAGS, "--out", str(finished.directory), "--mask.keep", "0.2"]) == 2
+    assert "there, 0.2 asked for" in capsys.readouterr().err
+
+
+def test_a_damaged_stage_ends_with_2(finished: runs.Run, tmp_path: pathlib.Path, capsys) -> None:
+    shutil.copytree(finished.directory, tmp_path / "run")
+    place = next((tmp_path / "run" / "stages").glob("retrain-*"))
+    (place / "manifest.json").write_text("{}")
+    assert cli.run(["unlearn", *FLAGS, "--out", str(tmp_path / "run")]) == 2
+    assert f"damaged checkpoint {place}" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_ends_with_1(
+    finished: runs.Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = str(shutil.copytree(finished.directory / "stages", tmp_path / "stages"))
+    arguments = [*FLAGS, "--out", str(tmp_path / "run"), "--stages", stages, "--lr", "1e38"]
+    assert cli.run(["unlearn", *arguments]) == 1
+    assert "path: the loss of seed 0 is not finite at step" in capsys.readouterr().err
+
+
+def test_an_error_of_the_disk_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs, "unlearn", full)
+    assert cli.run(["unlearn", "--quiet"]) == 1
+    assert "No space left on device; what was finished is kept" in capsys.readouterr().err
+
+
+def test_an_error_of_the_program_is_not_taken_for_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*_: object) -> None:
+        raise ValueError("a mistake of ours")
+
+    monkeypatch.setattr(runs, "unlearn", wrong)
+    with pytest.raises(ValueError, match="of ours"):
+        cli.run(["unlearn", "--quiet"])
+
+
+# Progress and Ctrl-C
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_a_bar_with_loss_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with cli._Progress(quiet=False) as progress:
+        for name in ("original", "retrain"):  # the second finds the first's bar gone
+            progress.stage(name, [0, 1], 0)
+            for seed in (0, 1):
+                for step in (10, 20):
+                    progress.progress(name, seed, step, 40, 0.25)
+                    progress.bar.refresh()
+                (task,) = progress.bar.tasks
+                assert (task.completed, task.total) == (20, 40)
+                assert task.description == f"{name} · seed {seed}"
+            progress.finished(name, 1.0, 2.0)
+    shown = screen.getvalue()
+    assert "loss 0.250" in shown
+    assert "retrain: 1.0 s, and 2.0 s compiling" in shown
+
+
+def test_interrupting_asks_once_and_stops_at_once_the_second_time(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with cli._Progress(quiet=False) as progress:
+        assert not progress.should_stop()
+        signal.raise_signal(signal.SIGINT)
+        assert progress.should_stop()
+        assert "Ctrl-C again stops at once" in capsys.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_stopping_at_once_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "unlearn", interrupted)
+    assert cli.run(["unlearn"]) == 130
+    assert "give the same command again to go on" in capsys.readouterr().err
+
+
+# A process of its own
+
+
+def environment(compilations: dict[str, str]) -> dict[str, str]:
+    here = str(pathlib.Path(__file__).parent.parent)
+    path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
+    return {**os.environ, **compilations, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
+
+
+def test_a_reader_that_stops_reading_is_no_error(compilations: dict[str, str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    told = subprocess.run(
+        [sys.executable, "-m", "mcu_jax.cli", "list"],
+        stdout=write, stderr=subprocess.PIPE, text=True, env=environment(compilations),
+    )  # fmt: skip
+    os.close(write)
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+def test_a_process_ends_with_2_for_bad_input(compilations: dict[str, str], tmp_path: pathlib.Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "mcu_jax.cli", "unlearn", "--model", "mpl"],
+        capture_output=True, text=True, cwd=tmp_path, env=environment(compilations),
+    )  # fmt: skip
+    assert told.returncode == 2
+    assert told.stderr.startswith("mcu-jax: there is no model 'mpl'; did you mean 'mlp'?")
+    assert "Traceback" not in told.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_process_ends_with_130_and_goes_on(
+    finished: runs.Run, tmp_path: pathlib.Path, compilations: dict[str, str]
+) -> None:
+    command = [sys.executable, "-m", "mcu_jax.cli", "unlearn", *FLAGS, "--out", str(tmp_path / "run")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(compilations)) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130, rest
+    assert first.startswith("original: ")
+    assert "Ctrl-C again stops at once" in rest
+    assert "give the same command again to go on" in rest
+    assert "Traceback" not in rest
+    assert cli.run(["unlearn", *FLAGS, "--out", str(tmp_path / "run"), "--quiet"]) == 0
+    assert numbers(tmp_path / "run") == numbers(finished.directory)
+
+
+DRIVER = """
+    import os, signal, sys
+    from mcu_jax import cli
+    from mcu_jax.runs import _stages
+
+    _stages.SAVE_EVERY_SECONDS = 0.0
+
+    class Killed(cli._Progress):
+        def progress(self, name, seed, step, steps, loss):
+            if step > kill_after:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def finished(self, name, seconds, compile_seconds):
+            self.stopping = True  # one stage is enough
+
+    kill_after = int(sys.argv.pop(1))
+    cli._Progress = Killed
+    cli.main()
+"""
+
+
+def test_a_killed_process_goes_on_within_a_stage_and_ends_with_the_same_numbers(
+    tmp_path: pathlib.Path, compilations: dict[str, str]
+) -> None:
+    """A convolutional net, whose seeds are trained one after another."""
+    (tmp_path / "driver.py").write_text(textwrap.dedent(DRIVER))
+    flags = "--model cnn --train-size 20 --validation-size 10 --train.epochs 4 --train.batch-size 8 --seeds 0"
+
+    def process(out: str, kill_after: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "driver.py", str(kill_after), "unlearn", *flags.split(), "--out", out],
+            capture_output=True, text=True, cwd=tmp_path, env=environment(compilations),
+        )  # fmt: skip
+
+    assert process("run", 4).returncode == -signal.SIGKILL
+    with pytest.raises(ValueError, match="not finished"):
+        runs.load(tmp_path / "run", stage="original")
+    going_on = process("run", 12)
+    assert going_on.returncode == 130, going_on.stderr
+    assert going_on.stderr.startswith("original, seed 0: going on at step ")
+    assert not list((tmp_path / "run" / "stages").glob("*.partial"))
+    process("whole", 12)
+    found = [checkpoint.digest(runs.load(tmp_path / out, stage="original")) for out in ("run", "whole")]
+    assert found[0] == found[1]

@@ -1,0 +1,406 @@
+"""Every method through every law, and each against its formula."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+import jax.monitoring
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from mcu_jax import connect, curves, masks, methods, models, paths, registry, training, trees
+from mcu_jax.base import Problem, Split
+
+KEYS = jax.random.split(jax.random.key(21), 2)
+FEW = {"epochs": 2, "batch_size": 16, "lr": 0.05}
+QUICK: dict[str, dict] = {
+    **dict.fromkeys(methods.NAMES, FEW),
+    "sfron": {"steps": 6, "batch_size": 32, "alpha": 1.0, "forget_every": 2},
+    "ssd": {"alpha": 1.0, "fisher_batch": 32},
+    "mcu": {**FEW, "points": 5},
+}
+CLOSED_FORM = {"ssd"}
+DEFAULTS = {  # SPEC's table of methods
+    "retrain": {},
+    "finetune": {"lr": 0.01, "epochs": 10},
+    "l1_sparse": {"alpha": 5e-4},
+    "gradient_ascent": {"lr": 1e-4, "epochs": 5},
+    "neggrad_plus": {"beta": 0.15},
+    "random_label": {"epochs": 10},
+    "salun": {"keep": 0.5, "epochs": 10},
+    "neg_tv": {"alpha": 0.9},
+    "sfron": {
+        "steps": 1500,
+        "lr": 0.01,
+        "weight_decay": 5e-4,
+        "alpha": 25.0,
+        "decay": 0.5,
+        "gamma": 1.0,
+        "forget_every": 5,
+        "clip": 7.0,
+    },
+    "ssd": {"alpha": 10.0, "dampening": 1.0},
+    "mcu": {
+        "epochs": 10,
+        "lr": 0.01,
+        "momentum": 0.9,
+        "batch_size": 128,
+        "beta": "adaptive",
+        "keep": 0.5,
+        "retain_filter": 0.1,
+        "retain_fraction": 0.5,
+        "curve": "bezier",
+        "bends": 1,
+    },
+}
+Run = Callable[..., Any]
+every_method = pytest.mark.parametrize("name", methods.NAMES)
+
+
+@pytest.fixture(scope="session")
+def compiled() -> Iterator[list]:
+    """Grows by one with everything that is compiled."""
+    times: list = []
+    listening = [True]
+
+    def listen(event: str, seconds: float, **_: Any) -> None:
+        if listening and event == "/jax/core/compile/backend_compile_duration":
+            times.append(seconds)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield times
+    listening.clear()
+
+
+@pytest.fixture(scope="session")
+def run(problem: Problem, unlearned: Any, compiled: list) -> Run:
+    """(method's name, number of a key) -> its result; each is computed once."""
+
+    @functools.cache
+    def compute(name: str, key: int = 0) -> Any:
+        return getattr(methods, name)(problem, KEYS[key], **options(name, unlearned))
+
+    return compute
+
+
+def options(name: str, pre: Any) -> dict:
+    return {**QUICK[name], **({"pre": pre} if name == "mcu" else {})}
+
+
+@every_method
+def test_result_is_a_finite_model_of_the_same_tree_and_another_one(problem: Problem, run: Run, name: str) -> None:
+    before = jax.tree.map(np.array, jax.tree.leaves(problem))
+    result = run(name)
+    chex.assert_trees_all_equal_shapes_and_dtypes(result, problem.params)
+    chex.assert_tree_all_finite(result)
+    assert float(trees.norm(trees.sub(result, problem.params))) > 1e-4, "a no-op"
+    chex.assert_trees_all_equal(before, jax.tree.leaves(problem))
+
+
+@every_method
+def test_same_key_same_bits_and_another_key_others(
+    problem: Problem, unlearned: Any, run: Run, name: str, compiled: list
+) -> None:
+    first, other = run(name), run(name, 1)
+    before = len(compiled)
+    assert before, "the listener is deaf"
+    again = getattr(methods, name)(problem, KEYS[0], **options(name, unlearned))
+    assert len(compiled) == before
+    chex.assert_trees_all_equal(first, again)
+    difference = float(trees.norm(trees.sub(first, other)))
+    assert difference == 0 if name in CLOSED_FORM else difference > 1e-5
+
+
+@every_method
+def test_new_values_compile_nothing(problem: Problem, unlearned: Any, run: Run, name: str, compiled: list) -> None:
+    """Of the key, the models, and every number but shares of a set or mask, which are sizes."""
+    run(name)
+    method = getattr(methods, name)
+    numbers = {**registry.schema(method), "beta": 0.2} if name == "mcu" else registry.schema(method)
+    sizes = {"keep", "retain_filter", "retain_fraction"}
+    new = {k: 0.9 * QUICK[name].get(k, v) for k, v in numbers.items() if isinstance(v, float) and k not in sizes}
+    given = {**options(name, unlearned), **new}
+    if name == "mcu":
+        method(problem, KEYS[1], **{**given, "beta": 0.3})  # a fixed beta is another objective
+    before = len(compiled)
+    moved = dataclasses.replace(problem, params=jax.tree.map(lambda x: x * jnp.float32(1.01), problem.params))
+    assert len(compiled) - before <= 4  # `moved` itself
+    before = len(compiled)
+    method(moved, KEYS[1], **given)
+    assert len(compiled) == before
+
+
+@every_method
+def test_vmap_over_keys_is_a_loop(problem: Problem, unlearned: Any, run: Run, name: str) -> None:
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(None, 0))
+    def mapped(problem: Problem, key: jax.Array) -> Any:
+        return getattr(methods, name)(problem, key, **options(name, unlearned))
+
+    for i, result in enumerate(trees.unstack(mapped(problem, KEYS))):
+        chex.assert_trees_all_close(result, run(name, i), rtol=1e-3, atol=1e-5)
+
+
+@every_method
+def test_signature_is_the_schema_with_the_papers_defaults(name: str) -> None:
+    method = getattr(methods, name)
+    parameters = list(inspect.signature(method).parameters.values())
+    assert [p.name for p in parameters[:2]] == ["problem", "key"]
+    assert all(p.kind == p.KEYWORD_ONLY and p.default is not p.empty for p in parameters[2:])
+    defaults = {p.name: p.default for p in parameters[2:]}
+    assert DEFAULTS[name].items() <= defaults.items()
+    assert name == "retrain" or re.search(r"\d{4}\.\d{4,5}", method.__doc__), "a paper"
+
+
+# Formulas, against plain loops over all of D_f and D_r in one batch: there their order does not matter.
+
+LR, STEPS = 0.02, 3
+WHOLE = {"epochs": STEPS, "lr": LR, "batch_size": 1000}
+
+
+def cross_entropy(problem: Problem, params: Any, split: Split) -> jax.Array:
+    """By its definition."""
+    log_p = jax.nn.log_softmax(problem.model.apply(params, split.x)[0])
+    return -jnp.mean(jnp.take_along_axis(log_p, split.y[:, None], 1))
+
+
+gradient = jax.jit(jax.grad(cross_entropy, argnums=1))
+
+
+def plain_sgd(slope: Callable, params: Any, decay: float = 0.0) -> Any:
+    velocity, slope = trees.zeros_like(params), jax.jit(slope)
+    for step in range(STEPS):
+        grads = slope(params, jnp.float32(step))
+        velocity = jax.tree.map(lambda v, g, p: 0.9 * v + g + decay * p, velocity, grads, params)
+        params = jax.tree.map(lambda p, v: p - LR * v, params, velocity)
+    return params
+
+
+OBJECTIVES = {
+    "finetune": (lambda forget, retain, norm, left: retain, {}, 5e-4),
+    "gradient_ascent": (lambda forget, retain, norm, left: -forget, {}, 0.0),
+    "neggrad_plus": (lambda forget, retain, norm, left: retain - 0.4 * forget, {"beta": 0.4}, 5e-4),
+    "l1_sparse": (lambda forget, retain, norm, left: retain + 0.01 * left * norm, {"alpha": 0.01}, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_objective_is_the_formula(problem: Problem, name: str) -> None:
+    """`left`: the share of steps to come, with which l1's penalty falls to 0."""
+    objective, given, decay = OBJECTIVES[name]
+
+    def loss(params: Any, step: jax.Array) -> jax.Array:
+        forget, retain = (cross_entropy(problem, params, split) for split in (problem.forget, problem.retain))
+        norm = sum(jnp.sum(jnp.abs(leaf)) for leaf in jax.tree.leaves(params))
+        return objective(forget, retain, norm, 1 - step / STEPS)
+
+    expected = plain_sgd(jax.grad(loss), problem.params, decay)
+    found = getattr(methods, name)(problem, KEYS[0], **WHOLE, **given)
+    chex.assert_trees_all_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_neg_tv_is_the_negated_task_vector(problem: Problem) -> None:
+    tuned = plain_sgd(lambda params, step: gradient(problem, params, problem.forget), problem.params)
+    expected = jax.tree.map(lambda o, ft: o - 0.7 * (ft - o), problem.params, tuned)
+    found = methods.neg_tv(problem, KEYS[0], alpha=0.7, **WHOLE)
+    chex.assert_trees_all_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_retrain_sees_neither_the_forget_set_nor_the_original(problem: Problem, run: Run) -> None:
+    blind = dataclasses.replace(
+        problem,
+        params=jax.tree.map(lambda x: x * 100, problem.params),
+        forget=Split(problem.forget.x * 0, problem.forget.y * 0),
+    )
+    chex.assert_trees_all_equal(methods.retrain(blind, KEYS[0], **QUICK["retrain"]), run("retrain"))
+
+
+def biases(params: dict, x: jax.Array) -> jax.Array:
+    """A user's plain function, whose gradient tells which labels it was given."""
+    return jnp.broadcast_to(params["bias"][None], (x.shape[0], params["bias"].size))
+
+
+def bias_problem() -> Problem:
+    """900 examples of label 3 to forget, 100 of label 5 to keep."""
+    forget, retain = (Split(jnp.zeros((n, 1)), jnp.full(n, label)) for n, label in ((900, 3), (100, 5)))
+    params = {"bias": jnp.zeros(10)}
+    return Problem(models.adapt(biases), params, forget, retain, retain, retain, num_classes=10)
+
+
+def test_random_labels_are_uniform_over_the_wrong_ones_and_redrawn() -> None:
+    problem = bias_problem()
+
+    def drawn(**epochs: int) -> np.ndarray:
+        """Counts of labels: one step of gradient softmax(0) − counts / 1000, at lr 1."""
+        found = methods.random_label(problem, KEYS[0], lr=1.0, momentum=0.0, batch_size=1000, epochs=1)
+        return 1000 * (np.asarray(found["bias"]) + 0.1)
+
+    counts = drawn()
+    np.testing.assert_allclose(counts, np.round(counts), atol=0.01)
+    assert counts[3] == pytest.approx(0, abs=0.01), "the true label"
+    others = np.delete(counts, 3) - 100 * (np.delete(np.arange(10), 3) == 5)
+    assert others.min() > 60
+    assert others.max() < 140
+    # Two small steps: the labels of the second are not those of the first.
+    two = methods.random_label(problem, KEYS[0], lr=1e-3, momentum=0.0, batch_size=1000, epochs=2)
+    second = 1e6 * (np.asarray(two["bias"]) + 2e-4) - counts
+    assert abs(second[3]) < 1
+    assert np.abs(second - counts).max() > 5
+
+
+def test_salun_moves_exactly_the_weights_of_largest_forget_gradient(problem: Problem) -> None:
+    found = methods.salun(problem, KEYS[0], keep=0.3, **{**FEW, "weight_decay": 0.1})
+    stats = training.evaluation_stats(problem)
+    saliency = jax.tree.map(jnp.abs, training.gradient(problem, problem.params, problem.forget, stats))
+    mask = masks.top_weights(saliency, 0.3)
+    outside = jax.tree.map(lambda x, y, m: np.asarray(x != y)[~np.asarray(m)].any(), found, problem.params, mask)
+    assert not any(jax.tree.leaves(outside))
+    inside = jax.tree.map(lambda x, y, m: np.asarray(x != y)[np.asarray(m)].all(), found, problem.params, mask)
+    assert all(jax.tree.leaves(inside))
+    assert int(masks.count(mask, problem.params)) == round(0.3 * trees.size(problem.params))
+
+
+def squared(problem: Problem, split: Split, size: int = 10**6) -> Any:
+    """Mean of the squared gradients of batches, one by one."""
+    batches = [Split(split.x[i : i + size], split.y[i : i + size]) for i in range(0, len(split.y), size)]
+    grads = [gradient(problem, problem.params, batch) for batch in batches]
+    return jax.tree.map(lambda *g: sum(x**2 for x in g) / len(g), *grads)
+
+
+def test_ssd_is_the_slow_reference(problem: Problem) -> None:
+    """All of D is [forget, retain]: 120 examples in 3 batches; D_f in one."""
+    whole = Split(*(jnp.concatenate(both) for both in zip(problem.forget, problem.retain, strict=True)))
+    fisher_forget, fisher_all = squared(problem, problem.forget, 40), squared(problem, whole, 40)
+
+    def dampen(theta: float, forget: float, everything: float) -> float:
+        return theta * min(0.5 * everything / forget, 1) if forget > 1.5 * everything else theta
+
+    found = methods.ssd(problem, KEYS[0], alpha=1.5, dampening=0.5, fisher_batch=40)
+    expected = jax.tree.map(np.vectorize(dampen, otypes=[np.float32]), problem.params, fisher_forget, fisher_all)
+    agree = jax.tree.map(lambda x, y: np.isclose(x, y, rtol=1e-3, atol=1e-6).mean(), found, expected)
+    assert min(jax.tree.leaves(agree)) > 0.99  # a weight at the very threshold may fall either way
+    damped = jax.tree.map(lambda x, y: int((x != y).sum()), found, problem.params)
+    assert 0 < sum(jax.tree.leaves(damped)) < trees.size(problem.params) / 2
+
+
+@pytest.mark.parametrize(("clip", "gamma"), [(7.0, 1.0), (0.05, 0.5)])
+def test_sfron_is_the_slow_reference(problem: Problem, clip: float, gamma: float) -> None:
+    steps, every, alpha, decay = 5, 2, 20.0, 5e-4
+    fisher_forget, fisher_retain = (squared(problem, split) for split in (problem.forget, problem.retain))
+    mask = jax.tree.map(lambda f, r: np.float32(f >= gamma * r), fisher_forget, fisher_retain)
+
+    @jax.jit
+    def ascent(params: Any, step: jax.Array) -> Any:
+        def loss(params: Any) -> jax.Array:
+            log_p = jax.nn.log_softmax(problem.model.apply(params, problem.forget.x)[0])
+            nll = -jnp.take_along_axis(log_p, problem.forget.y[:, None], 1)[:, 0]
+            weights = jax.lax.stop_gradient(1 / jnp.sqrt(nll))
+            return -alpha * 0.5 * (1 + jnp.cos(jnp.pi * step / steps)) * jnp.mean(weights / weights.mean() * nll)
+
+        grads = jax.grad(loss)(params)
+        return jax.tree.map(lambda g: g * jnp.minimum(1.0, clip / trees.norm(grads)), grads)
+
+    params = problem.params
+    up = down = trees.zeros_like(params)
+    for step in range(steps):
+        if step % every == 0:
+            up = jax.tree.map(lambda v, g: 0.9 * v + g, up, ascent(params, jnp.float32(step)))
+            params = jax.tree.map(lambda p, v, m: p - LR * v * m, params, up, mask)
+        down = jax.tree.map(
+            lambda v, g, p: 0.9 * v + g + decay * p, down, gradient(problem, params, problem.retain), params
+        )
+        params = jax.tree.map(lambda p, v: p - LR * v, params, down)
+    found = methods.sfron(
+        problem,
+        KEYS[0],
+        **{"steps": steps, "lr": LR, "alpha": alpha, "forget_every": every, "clip": clip, "gamma": gamma},
+        batch_size=1000,
+    )
+    # Not leaf by leaf: a weight at the mask's very threshold may fall either way.
+    error, distance = (trees.norm(trees.sub(params, other)) for other in (found, problem.params))
+    assert float(distance) > 1e-3
+    assert float(error) < 0.01 * float(distance)
+
+
+# MCU as a method.
+
+
+def test_mcu_gives_the_model_at_t_and_on_demand_the_whole_path(problem: Problem, unlearned: Any, run: Run) -> None:
+    full = methods.mcu(problem, KEYS[0], **options("mcu", unlearned), full=True)
+    chex.assert_trees_all_equal((full.path.start, full.path.end), (problem.params, unlearned))
+    assert 0 <= float(full.choice.t) <= 1
+    chex.assert_trees_all_equal(full.params, curves.bezier(full.path, full.choice.t))
+    chex.assert_trees_all_equal(full.params, run("mcu"))
+    # The choice is that of the path's own accuracies, without a retrained model.
+    ts = paths.points(5)
+    found = paths.accuracies(paths.predictions(problem, full.path, ts))
+    expected = paths.best_t(ts, *found, connect.targets(problem), len(problem.forget.y))
+    chex.assert_trees_all_equal(full.choice, expected)
+    assert float(full.choice.gap) >= 0
+    assert full.info.losses.shape == (2 * 5,)
+
+
+def test_mcu_takes_a_methods_name_and_a_curves(problem: Problem) -> None:
+    pre = "gradient_ascent"
+    full = methods.mcu(problem, KEYS[0], pre=pre, curve="polychain", bends=2, full=True, **QUICK["mcu"])
+    end = methods.gradient_ascent(problem, jax.random.split(KEYS[0])[0])
+    chex.assert_trees_all_equal((full.path.start, full.path.end), (problem.params, end))
+    assert curves.bends(full.path) == 2
+    chex.assert_trees_all_equal(full.params, curves.polychain(full.path, full.choice.t))
+
+
+def test_mcu_refuses_names_that_are_none(problem: Problem, unlearned: Any) -> None:
+    for bad, near in (({"pre": "random_lable"}, "random_label"), ({"pre": unlearned, "curve": "bezir"}, "bezier")):
+        with pytest.raises(registry.UnknownNameError, match=f"did you mean '{near}'"):
+            methods.mcu(problem, KEYS[0], **bad)
+    with pytest.raises(ValueError, match="at least 4 points"):
+        methods.mcu(problem, KEYS[0], **{**options("mcu", unlearned), "points": 3, "epochs": 1})
+
+
+# A user's own model.
+
+
+def flat(x: jax.Array) -> jax.Array:
+    return x.reshape(x.shape[0], -1).astype(jnp.float32) / 255
+
+
+def of_plain(x: jax.Array) -> tuple[Any, Any]:
+    params = {"w": 0.1 * jax.random.normal(KEYS[0], (64, 10)), "b": jnp.zeros(10)}
+    return lambda params, x: flat(x) @ params["w"] + params["b"][None], params
+
+
+def of_linen(x: jax.Array) -> tuple[Any, Any]:
+    module = nn.Dense(10)
+    return lambda params, x: module.apply({"params": params}, flat(x)), module.init(KEYS[0], flat(x))["params"]
+
+
+def of_nnx(x: jax.Array) -> tuple[Any, Any]:
+    graph, state = nnx.split(nnx.Linear(64, 10, rngs=nnx.Rngs(0)))
+    return lambda params, x: nnx.merge(graph, params)(flat(x)), state
+
+
+@pytest.mark.parametrize("make", [of_plain, of_linen, of_nnx])
+def test_a_users_own_model_works_like_a_built_in_one(problem: Problem, make: Callable) -> None:
+    apply, params = make(problem.test.x[:1])
+    own = dataclasses.replace(problem, model=models.adapt(apply), params=params)
+    end = jax.tree.map(lambda x: x + 0.05, params)
+    # The matrix is 640 of 650 weights, so the mask is one of the two leaves.
+    full = methods.mcu(own, KEYS[1], pre=end, keep=0.01, retain_filter=0.0, points=4, full=True, **FEW)
+    chex.assert_trees_all_equal_structs(full.params, full.path.end, full.path.inner, params)
+    straight = curves.straight(params, end).inner
+    moved = [bool((x != y).any()) for x, y in zip(*map(jax.tree.leaves, (full.path.inner, straight)), strict=True)]
+    assert moved == [bool(m) for m in jax.tree.leaves(full.info.mask.mask)]
+    assert sorted(moved) == [False, True]
+    tuned = methods.finetune(own, KEYS[0], **FEW)
+    chex.assert_trees_all_equal_structs(tuned, params)
+    assert all(bool((x != y).any()) for x, y in zip(*map(jax.tree.leaves, (tuned, params)), strict=True))

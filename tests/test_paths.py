@@ -1,0 +1,203 @@
+"""Along a path: sweeps, barriers, and the choice of t."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.tree_util import Partial
+from scipy.interpolate import CubicSpline
+
+from mcu_jax import curves, metrics, models, paths, training, trees
+from mcu_jax.base import Path, Predictions, Problem
+
+TS = np.linspace(0, 1, 7, dtype=np.float32)
+
+
+def toy(start: float = 1.0) -> Path:
+    return Path({"a": jnp.full(3, start)}, {"a": jnp.full((1, 3), 5.0)}, {"a": jnp.arange(3.0)})
+
+
+def cubes(scale: Any, params: dict) -> dict:
+    return {"sum": scale * jnp.sum(params["a"] ** 3), "all": params["a"]}
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7, 99, None])
+@pytest.mark.parametrize("curve", [curves.linear, curves.bezier, curves.polychain])
+def test_a_sweep_is_a_loop_of_calls(curve: Any, chunk: int | None) -> None:
+    found = paths.sweep(Partial(cubes, 2.0), toy(), TS, curve, chunk)
+    chex.assert_trees_all_close(found, trees.stack([cubes(2.0, curve(toy(), float(t))) for t in TS]), rtol=1e-5)
+
+
+def test_new_values_compile_nothing() -> None:
+    paths.sweep(Partial(cubes, 2.0), toy(), TS)
+    before = paths._sweep._cache_size()
+    paths.sweep(Partial(cubes, 3.0), toy(7.0), TS**2)
+    assert paths._sweep._cache_size() == before
+
+
+def test_a_sweep_maps_over_paths() -> None:
+    several = trees.stack([toy(1.0), toy(2.0)])
+    mapped = jax.vmap(lambda path: paths.sweep(Partial(cubes, 1.0), path, TS))(several)
+    chex.assert_trees_all_close(trees.unstack(mapped)[1], paths.sweep(Partial(cubes, 1.0), toy(2.0), TS), rtol=1e-5)
+
+
+def test_bad_points_are_refused() -> None:
+    for ts in ([0.0, 1.1], [-0.1, 1.0], [float("nan")]):
+        with pytest.raises(ValueError, match=r"t lies in \[0, 1\]"):
+            paths.sweep(Partial(cubes, 1.0), toy(), ts)
+    with pytest.raises(ValueError, match="at least 1, given 0"):
+        paths.sweep(Partial(cubes, 1.0), toy(), TS, chunk=0)
+    with pytest.raises(ValueError, match="at least 4 points"):
+        paths.points(3)
+    with pytest.raises(ValueError, match="at least 4 points"):
+        paths.best_t(np.linspace(0, 1, 3), jnp.ones(3), jnp.ones(3), paths.Targets(1.0, 1.0), 10)
+    np.testing.assert_allclose(paths.points(5), [0, 0.25, 0.5, 0.75, 1])
+
+
+def test_a_convolution_is_seen_and_decides_the_chunk() -> None:
+    images = jnp.zeros((2, 8, 8, 1))
+    for name, expected in (("mlp", False), ("cnn", True)):
+        model = models.get(name)(num_classes=3)
+        params = model.init(jax.random.key(0), images)
+
+        def inside(params: dict, apply: Any = model.apply) -> jax.Array:
+            return jax.lax.map(lambda x: jax.jit(apply)(params, x)[0], images[None])
+
+        assert paths.convolves(inside, params) == expected
+        path = curves.straight(params, params)
+        assert paths.best_chunk(inside, path, 9) == (1 if expected and jax.default_backend() == "cpu" else 9)
+
+
+# Predictions along a path.
+
+
+@pytest.mark.parametrize("chunk", [1, 7])
+def test_the_ends_of_a_path_have_their_models_metrics_exactly(problem: Problem, unlearned: Any, chunk: int) -> None:
+    path = curves.straight(problem.params, unlearned)
+    path = path._replace(inner=jax.tree.map(lambda x: x + 1.0, path.inner))
+    found = paths.predictions(problem, path, TS, chunk=chunk)
+    retain, forget = paths.accuracies(found)
+    for i, params in ((0, problem.params), (-1, unlearned)):
+        alone = metrics.predict(problem, params)
+        at_end = jax.tree.map(lambda x, i=i: x[i], found)
+        chex.assert_trees_all_close(at_end, alone, rtol=1e-5, atol=1e-5)
+        for metric in (metrics.ua, metrics.ra, metrics.ta):
+            assert float(metric(at_end)) == float(metric(alone))
+        assert (float(retain[i]), float(forget[i])) == (float(metrics.ra(alone)), 1 - float(metrics.ua(alone)))
+    # And between them it is another model.
+    assert float(jnp.abs(retain[1:-1] - retain[0]).max()) > 0.1
+
+
+def test_batchnorm_statistics_are_refreshed_at_every_t(normed: Any) -> None:
+    problem = normed(60)
+    end = {"v": 3.0 * problem.params["v"] + 1.0, "w": -problem.params["w"]}
+    path = curves.straight(problem.params, end)
+    found = paths.predictions(problem, path, TS)
+    for i, t in enumerate(TS):
+        params = curves.bezier(path, float(t))
+        stats = training.refresh(problem, params)
+        assert abs(float(stats["norm"]["mean"].mean())) < 30, "forget data is far away"
+        logits = problem.model.apply(params, problem.retain.x, stats)[0]
+        np.testing.assert_allclose(found.retain.logits[i], logits, rtol=1e-3, atol=1e-4)
+
+
+def test_statistics_of_its_own_stay_with_the_original(normed: Any) -> None:
+    own = {"norm": {"mean": jnp.ones(4), "var": jnp.ones(4)}}
+    problem = normed(60)
+    path = curves.straight(problem.params, jax.tree.map(jnp.negative, problem.params))
+    plain = paths.predictions(problem, path, TS)
+    found = paths.predictions(normed(60, stats=own), path, TS)
+    np.testing.assert_array_equal(found.retain.logits[1:], plain.retain.logits[1:])
+    expected = problem.model.apply(problem.params, problem.retain.x, own)[0]
+    np.testing.assert_allclose(found.retain.logits[0], expected, rtol=1e-4, atol=1e-5)
+    assert isinstance(found, Predictions)
+
+
+# From values along a path to numbers.
+
+
+def test_gap_by_hand() -> None:
+    found = paths.gap(jnp.array([1.0, 0.9]), jnp.array([0.5, 0.9]), paths.Targets(0.95, 0.8))
+    np.testing.assert_allclose(found, [0.175, 0.075], rtol=1e-5)
+
+
+accuracies = st.lists(st.integers(0, 20).map(lambda k: k / 20), min_size=7, max_size=7)
+fraction = st.integers(0, 20).map(lambda k: k / 20)
+
+
+@settings(deadline=None, max_examples=40)
+@given(accuracies, accuracies, fraction, fraction, st.sampled_from([1, 10, 100, 10**9]))
+def test_best_t_is_the_first_near_minimum_of_the_splines(
+    retain: list, forget: list, target_r: float, target_f: float, size: int
+) -> None:
+    grid = np.linspace(0, 1, 1001)
+    smooth = [np.clip(CubicSpline(np.float64(TS), values)(grid), 0, 1) for values in (retain, forget)]
+    gaps = 0.5 * (abs(smooth[0] - target_r) + abs(smooth[1] - target_f))
+    choice = paths.best_t(TS, jnp.array(retain), jnp.array(forget), paths.Targets(target_r, target_f), size)
+    t, index = float(choice.t), round(1000 * float(choice.t))
+    assert 0 <= t <= 1
+    np.testing.assert_allclose(choice.gap, gaps[index], atol=1e-5)
+    limit = gaps.min() + 0.25 / size
+    assert gaps[index] <= limit + 1e-5, "not the minimum"
+    assert not np.any(gaps[:index] < limit - 1e-5), "not the first of equals"
+
+
+def test_best_t_by_hand_and_under_vmap() -> None:
+    """Gap ½|½ − t|: within ¼ · ⅛ of its minimum 0 from t = 0.4375 on."""
+    line, ones = 1 - jnp.asarray(TS), jnp.ones(7)
+    targets = paths.Targets(1.0, 0.5)
+    assert float(paths.best_t(TS, ones, line, targets, 8).t) == pytest.approx(0.438)
+    assert float(paths.best_t(TS, ones, line, targets, 10**6).t) == pytest.approx(0.5, abs=1e-3)
+    # All flat: the point nearest the original.
+    assert float(paths.best_t(TS, ones, ones, targets, 8).t) == 0.0
+    both = jnp.stack([line, ones])
+    mapped = jax.jit(jax.vmap(lambda forget: paths.best_t(TS, ones, forget, targets, 8)))(both)
+    np.testing.assert_allclose(mapped.t, [0.438, 0.0], rtol=1e-5)
+
+
+def test_splines_are_clipped_to_fractions() -> None:
+    retain = jnp.array([1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0])
+    gaps = paths.fine_gap(TS, retain, jnp.ones(7), paths.Targets(1.0, 1.0))
+    assert float(gaps.max()) == pytest.approx(0.5, abs=1e-6)
+    np.testing.assert_allclose(gaps.min(), 0.0, atol=1e-7)
+
+
+def test_effective_region_by_hand() -> None:
+    targets, ones = paths.Targets(1.0, 0.5), jnp.ones(7)
+    line = 1 - jnp.asarray(TS)
+    assert paths.effective_region(TS, ones, line, targets) == [(0.001, 0.999)]
+    assert paths.effective_region(TS, ones, ones, targets) == []
+    # Better than the end only at the start: |1 − t| grows towards it.
+    np.testing.assert_allclose(
+        paths.effective_region(TS, ones, jnp.asarray(TS) / 2, paths.Targets(1.0, 0.0)), [(0.0, 0.999)]
+    )
+    # The cubic 4s³ − 3s on s = 0.95 (2t − 1) is below its end value on three intervals.
+    s = 0.95 * (2 * np.float64(TS) - 1)
+    wave = jnp.asarray(0.5 + 0.3 * (4 * s**3 - 3 * s), jnp.float32)
+    np.testing.assert_allclose(
+        paths.effective_region(TS, ones, wave, targets),
+        [(0.001, 0.107), (0.393, 0.607), (0.893, 0.999)],
+        atol=0.0011,
+    )
+
+
+def test_barrier_by_hand() -> None:
+    ts, values = [0.0, 0.25, 0.5, 1.0], jnp.array([1.0, 4.0, 2.0, 3.0])
+    np.testing.assert_allclose(paths.barrier(jnp.array(ts), values), 2.5)
+    np.testing.assert_allclose(paths.barrier(jnp.array(ts), values, lower_is_better=False), 0.0)
+    np.testing.assert_allclose(paths.barrier(jnp.array(ts), -values, lower_is_better=False), 2.5)
+    assert float(paths.barrier(TS, 3 - 2 * jnp.asarray(TS))) == pytest.approx(0, abs=1e-6)
+
+
+def test_smoothness_by_hand() -> None:
+    found = paths.smoothness([0.0, 1.0, 0.0, 2.0])
+    assert (float(found.total_variation), float(found.max_second_difference)) == (4.0, 3.0)
+    still = paths.smoothness(jnp.full(5, 0.3))
+    assert (float(still.total_variation), float(still.max_second_difference)) == (0.0, 0.0)

@@ -1,0 +1,28 @@
+"""The README's Python runs as written, block after block, and names what there is."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+import pytest
+
+from mcu_jax import curves, methods, models
+
+README = pathlib.Path(__file__).parents[1] / "README.md"
+
+
+def test_python_blocks_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    namespace: dict = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), namespace)
+    assert len(blocks) == 3
+    assert 0 <= float(namespace["choice"].t) <= 1
+    assert (tmp_path / "runs" / "exported" / "arrays").is_dir()
+
+
+@pytest.mark.parametrize("module", [methods, curves, models])
+def test_names_are_listed(module: object) -> None:
+    assert " ".join(module.NAMES) in README.read_text().replace("\n", " ")  # type: ignore[attr-defined]

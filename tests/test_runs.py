@@ -1,0 +1,444 @@
+"""A run directory: its results, what is made once, what goes on, what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import SMALL
+
+from mcu_jax import checkpoint, curves, metrics, models, paths, runs, splits
+from mcu_jax.base import Path, Problem
+from mcu_jax.runs import _stages
+
+METRICS = ("UA", "RA", "TA", "MIA")
+
+
+class Watcher(runs.Silent):
+    """Remembers what it is told, and asks to stop at a step of a stage or after it."""
+
+    def __init__(self, stop_in: str = "", stop_at: int = 0):
+        self.stages: list[tuple[str, list[int]]] = []
+        self.notes: list[str] = []
+        self.steps: list[int] = []
+        self.stop_in, self.stop_at, self.stopping = stop_in, stop_at, False
+
+    def stage(self, name: str, seeds: Any, cached: int) -> None:
+        self.stages.append((name, list(seeds)))
+        self.stopping |= name == self.stop_in and not self.stop_at
+
+    def progress(self, name: str, seed: int, step: int, steps: int, loss: float) -> None:
+        self.steps.append(step)
+        assert math.isfinite(loss)
+        self.stopping |= name == self.stop_in and step >= self.stop_at > 0
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def should_stop(self) -> bool:
+        return self.stopping
+
+
+def unlearn(out: pathlib.Path, observer: Any = None, **settings: Any) -> dict[str, Any]:
+    return runs.unlearn(runs.from_mapping({**SMALL, "out": str(out), **settings}), observer).results
+
+
+def numbers(results: Mapping[str, Any], seeds: Any = (0, 1), methods: Any = None) -> dict[str, Any]:
+    """What a run found, without its seconds."""
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in results["rows"] if row["seed"] in seeds]
+    return {
+        "rows": [row for row in rows if methods is None or row["method"] in methods],
+        "paths": [path for path in results["paths"] if path["seed"] in seeds],
+    }
+
+
+def copy(run: runs.Run, to: pathlib.Path) -> pathlib.Path:
+    shutil.copytree(run.directory, to)
+    return to
+
+
+def seeds_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As convolutional networks have it, without the time they take; every segment is saved."""
+    monkeypatch.setattr(paths, "convolves", lambda *_: True)
+    monkeypatch.setattr(_stages, "SAVE_EVERY_SECONDS", 0.0)
+
+
+# results.json
+
+
+def check_schema(results: dict[str, Any], methods: list[str], *, class_wise: bool, mask: bool = True) -> None:
+    assert list(results) == ["schema", "config", "rows", "paths"]
+    assert results["schema"] == 1
+    seeds = results["config"]["seeds"]
+    assert [(row["seed"], row["method"]) for row in results["rows"]] == list(itertools.product(seeds, methods))
+    for row in results["rows"]:
+        assert list(row) == ["method", "seed", "t", "UA", "UA_test", "RA", "TA", "MIA", "avg_gap", "seconds"]
+        assert (row["t"] is None) == (row["method"] not in ("linear", "mcu"))
+        assert row["t"] is None or 0 <= row["t"] <= 1
+        assert (row["UA_test"] is not None) == class_wise
+        for name in (*METRICS, "avg_gap", *(["UA_test"] if class_wise else [])):
+            assert type(row[name]) is float
+            assert 0 <= row[name] <= 1, name
+        assert "compile" in row["seconds"]
+        assert len(row["seconds"]) > 1
+        assert all(type(value) is float and value >= 0 for value in row["seconds"].values())
+    retrained = {row["seed"]: row for row in results["rows"] if row["method"] == "retrain"}
+    for row in results["rows"]:
+        gaps = [abs(row[name] - retrained[row["seed"]][name]) for name in METRICS]
+        assert row["avg_gap"] == pytest.approx(sum(gaps) / 4, abs=1e-12)
+
+    points = results["config"]["points"]
+    kinds = [results["config"]["curve"], "linear"]
+    assert [(path["seed"], path["curve"]) for path in results["paths"]] == list(itertools.product(seeds, kinds))
+    for path in results["paths"]:
+        assert set(path) - {"UA_test"} == {
+            "seed", "curve", "t", *METRICS, "gap", "targets", "best_t", "best_gap", "effective_region",
+            "effective_region_retrain", "mask",
+        }  # fmt: skip
+        assert ("UA_test" in path) == class_wise
+        assert path["t"] == pytest.approx(np.linspace(0, 1, points), abs=1e-6)
+        for name in (*METRICS, "gap", *(["UA_test"] if class_wise else [])):
+            assert len(path[name]) == points
+            assert all(type(value) is float and 0 <= value <= 1 for value in path[name])
+        assert set(path["targets"]) == {"retain", "forget"}
+        assert all(0 <= value <= 1 for value in path["targets"].values())
+        goal = path["targets"]
+        retain, forget = np.array(path["RA"]) - goal["retain"], 1 - np.array(path["UA"]) - goal["forget"]
+        assert path["gap"] == pytest.approx((abs(retain) + abs(forget)) / 2, abs=1e-6)
+        assert 0 <= path["best_t"] <= 1
+        assert 0 <= path["best_gap"] <= 1
+        for name in ("effective_region", "effective_region_retrain"):
+            flat = [edge for interval in path[name] for edge in interval]
+            assert all(0 <= a <= b < 1 for a, b in path[name])
+            assert flat == sorted(flat)
+            # Maximal: between two intervals lies at least one point of the grid.
+            assert all(b[0] - a[1] > 1.5e-3 for a, b in itertools.pairwise(path[name]))
+        if path["curve"] == "linear":
+            assert path["mask"] == {"keep": 0.0, "retain_filter": 0.0}  # nothing of a line is trained
+        else:
+            assert set(path["mask"]) == {"keep", "retain_filter"}
+            assert all(type(value) is float and 0 <= value <= 1 for value in path["mask"].values())
+            assert (path["mask"] == {"keep": 1.0, "retain_filter": 0.0}) == (not mask)
+
+
+def check_ends(results: dict[str, Any], pre: str) -> None:
+    """The straight line and the curve begin at the original and end at the pre-unlearned model; t* is the row's."""
+    rows = {(row["seed"], row["method"]): row for row in results["rows"]}
+    for path in results["paths"]:
+        for at, method in ((0, "original"), (-1, pre)):
+            for name in METRICS:
+                assert path[name][at] == pytest.approx(rows[path["seed"], method][name], abs=1e-6), (at, name)
+        chosen = rows[path["seed"], "linear" if path["curve"] == "linear" else "mcu"]
+        assert chosen["t"] == path["best_t"]
+
+
+def test_results_hold_the_schema(finished: runs.Run) -> None:
+    stored = json.loads((finished.directory / "results.json").read_text())
+    assert stored == json.loads(json.dumps(finished.results))
+    check_schema(stored, ["original", "retrain", "random_label", "linear", "mcu"], class_wise=False)
+    check_ends(stored, "random_label")
+    kept = runs.from_yaml(finished.directory / "config.yaml")
+    assert kept.out == str(finished.directory)
+    assert runs.from_mapping(stored["config"]) == dataclasses.replace(kept, out=None)
+
+
+def test_a_class_can_be_forgotten_along_a_chain_without_a_mask(tmp_path: pathlib.Path, compilations: object) -> None:
+    results = unlearn(
+        tmp_path / "run", forget="class:3", curve="polychain", mask={"kind": "none"}, pre="ssd", seeds=[0],
+        baselines=["mcu:beta=0.2"], beta=0.1,
+    )  # fmt: skip
+    methods = ["original", "retrain", "ssd", "linear", "mcu", "mcu:beta=0.2"]
+    check_schema(results, methods, class_wise=True, mask=False)
+    check_ends(results, "ssd")
+    assert results["paths"][0]["targets"]["forget"] == 0
+    assert not list((tmp_path / "run" / "stages").glob("mask*"))
+    indices = json.loads((tmp_path / "run" / "splits" / "seed-0.json").read_text())
+    assert indices["forgotten_class"] == 3
+
+
+def test_the_directory_tells_versions_and_splits(finished: runs.Run) -> None:
+    told = json.loads((finished.directory / "environment.json").read_text())
+    assert {"python", "platform", "packages", "backend", "device", "commit"} <= set(told)
+    assert told["packages"]["jax"] == jax.__version__
+    drawn = [json.loads((finished.directory / "splits" / f"seed-{seed}.json").read_text()) for seed in (0, 1)]
+    assert drawn[0]["validation"] == drawn[1]["validation"]
+    assert drawn[0]["forget"] != drawn[1]["forget"]
+    # Nothing half-written stays.
+    assert not [file for file in finished.directory.rglob(".*") if file.name.endswith(".new")]
+    assert not list(finished.directory.rglob("*.partial"))
+
+
+# Made once
+
+
+def test_a_second_run_makes_nothing(finished: runs.Run, tmp_path: pathlib.Path) -> None:
+    watcher = Watcher()
+    again = unlearn(copy(finished, tmp_path / "run"), watcher)
+    assert watcher.stages == []
+    assert numbers(again) == numbers(finished.results)
+
+
+def test_more_seeds_extend_a_run(finished: runs.Run, tmp_path: pathlib.Path) -> None:
+    watcher = Watcher()
+    more = unlearn(copy(finished, tmp_path / "run"), watcher, seeds=[2, 0, 3])
+    assert {tuple(seeds) for _, seeds in watcher.stages} == {(2, 3)}
+    assert more["config"]["seeds"] == [0, 1, 2, 3]
+    assert runs.from_yaml(tmp_path / "run" / "config.yaml").seeds == (0, 1, 2, 3)
+    assert numbers(more) == numbers(finished.results)
+    check_schema(more, ["original", "retrain", "random_label", "linear", "mcu"], class_wise=False)
+
+
+def test_other_points_extend_a_run(finished: runs.Run, tmp_path: pathlib.Path) -> None:
+    watcher = Watcher()
+    finer = unlearn(copy(finished, tmp_path / "run"), watcher, points=9)
+    assert not {"original", "retrain", "random_label", "mask", "path"} & {name for name, _ in watcher.stages}
+    check_schema(finer, ["original", "retrain", "random_label", "linear", "mcu"], class_wise=False)
+    for old, new in zip(finished.results["paths"], finer["paths"], strict=True):
+        for name in METRICS:
+            assert new[name][::2] == pytest.approx(old[name], abs=1e-6)
+
+
+def test_another_baseline_changes_no_other_row_and_stages_are_shared(
+    finished: runs.Run, tmp_path: pathlib.Path
+) -> None:
+    watcher = Watcher()
+    alone = unlearn(tmp_path / "alone", baselines=["ssd"])
+    shared = unlearn(
+        tmp_path / "shared", watcher, baselines=["ssd"], stages=str(copy(finished, tmp_path / "first") / "stages")
+    )
+    assert numbers(shared) == numbers(alone)
+    assert {name for name, _ in watcher.stages} == {"ssd", "metrics of ssd"}
+    ours = {row["method"] for row in finished.results["rows"]}
+    assert numbers(alone, methods=ours) == numbers(finished.results)
+    assert not (tmp_path / "shared" / "stages").exists()
+
+
+def test_a_run_goes_on_with_the_stages_it_was_given(finished: runs.Run, tmp_path: pathlib.Path) -> None:
+    stages = copy(finished, tmp_path / "first") / "stages"
+    unlearn(tmp_path / "run", stages=str(stages))
+    watcher = Watcher()
+    unlearn(tmp_path / "run", watcher)
+    assert watcher.stages == []
+
+
+def test_a_plan_says_what_is_left_and_makes_nothing(finished: runs.Run, tmp_path: pathlib.Path) -> None:
+    config = runs.from_mapping({**SMALL, "out": str(copy(finished, tmp_path / "run")), "seeds": [0, 7]})
+    before = sorted((tmp_path / "run").rglob("*"))
+    resolved, stages, directory = runs.plan(config)
+    assert resolved["seeds"] == [0, 1, 7]
+    assert {counts for _, *counts in map(tuple, stages) for counts in [tuple(counts)]} == {(2, 1)}
+    assert directory == str(tmp_path / "run")
+    assert sorted((tmp_path / "run").rglob("*")) == before
+
+
+# Going on
+
+
+def test_stopping_after_a_stage_and_going_on_gives_the_same(finished: runs.Run, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(runs.InterruptedRunError, match="stopped after retrain"):
+        unlearn(tmp_path / "run", Watcher("retrain"))
+    watcher = Watcher()
+    assert numbers(unlearn(tmp_path / "run", watcher)) == numbers(finished.results)
+    assert watcher.stages[0][0] == "random_label"
+
+
+def test_stopping_within_a_stage_and_going_on_gives_the_same(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, compilations: object
+) -> None:
+    seeds_one_after_another(monkeypatch)
+    settings = {"pre": "random_label:epochs=2", "train": {"epochs": 8, "batch_size": 8}}
+    whole = unlearn(tmp_path / "whole", **settings)
+    with pytest.raises(runs.InterruptedRunError, match=r"stopped in retrain, seed 0, at step \d+ of 48"):
+        unlearn(tmp_path / "run", Watcher("retrain", stop_at=20), **settings)
+    assert list((tmp_path / "run" / "stages").glob("retrain-*.partial"))
+    watcher = Watcher()
+    assert numbers(unlearn(tmp_path / "run", watcher, **settings)) == numbers(whole)
+    assert watcher.stages[0] == ("retrain", [0, 1])
+    (note,) = watcher.notes
+    assert note.startswith("retrain, seed 0: going on at step ")
+    assert watcher.steps[0] > 20
+    assert not list((tmp_path / "run" / "stages").glob("*.partial"))
+
+
+def test_a_request_to_stop_comes_before_the_next_stage(tmp_path: pathlib.Path) -> None:
+    watcher = Watcher()
+    watcher.stopping = True
+    with pytest.raises(runs.InterruptedRunError, match="stopped before original"):
+        unlearn(tmp_path / "run", watcher)
+
+
+def test_a_directory_from_a_kill_at_the_very_start_is_gone_on_with(finished: runs.Run, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.yaml.new").write_text("data")
+    stages = copy(finished, tmp_path / "first") / "stages"
+    assert numbers(unlearn(tmp_path / "run", stages=str(stages))) == numbers(finished.results)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_finished(
+    together: bool, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, compilations: object
+) -> None:
+    if not together:
+        seeds_one_after_another(monkeypatch)
+    with pytest.raises(runs.StageFailedError, match=r"finetune:lr=1e30: the loss of seed 0 is not finite at step \d"):
+        unlearn(tmp_path / "run", pre="finetune:lr=1e30")
+    watcher = Watcher()
+    with pytest.raises(runs.StageFailedError):
+        unlearn(tmp_path / "run", watcher, pre="finetune:lr=1e30")
+    assert [name for name, _ in watcher.stages] == ["finetune:lr=1e30"]
+
+
+# Refusals
+
+
+def test_another_configuration_in_the_same_directory_is_refused(finished: runs.Run) -> None:
+    with pytest.raises(runs.ConfigError, match=r"another configuration: train.epochs is 3 there, 4 asked for\. Only"):
+        unlearn(finished.directory, train={"epochs": 4})
+    with pytest.raises(runs.ConfigError, match=r"baselines is .* there"):
+        unlearn(finished.directory, baselines=["ssd"])
+
+
+def test_a_place_that_is_no_run_directory_is_refused(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    for out, message in (("file", "is a file"), ("full", "not empty"), ("file/run", "is a file")):
+        with pytest.raises(runs.ConfigError, match=f"{message}.*choose another"):
+            unlearn(tmp_path / out)
+    with pytest.raises(runs.ConfigError, match="choose another"):
+        unlearn(pathlib.Path("/proc/run"))
+    with pytest.raises(runs.ConfigError, match="file is a file"):
+        unlearn(tmp_path / "new", stages=str(tmp_path / "file"))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def flip(file: pathlib.Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("stage", ["original", "path", "sweep", "metrics-of-retrain"])
+def test_a_damaged_stage_is_named_before_any_work(stage: str, finished: runs.Run, tmp_path: pathlib.Path) -> None:
+    directory = copy(finished, tmp_path / "run")
+    place = next((directory / "stages").glob(f"{stage}-[0-9a-f]*"))
+    flip(max((file for file in place.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size))
+    watcher = Watcher()
+    with pytest.raises(checkpoint.DamagedCheckpointError, match=f"{place.name}.*delete .* and run the same command"):
+        unlearn(directory, watcher, seeds=[0, 1, 2])
+    assert watcher.stages == []
+    assert runs.from_yaml(directory / "config.yaml").seeds == (0, 1)
+    shutil.rmtree(place)
+    assert numbers(unlearn(directory)) == numbers(finished.results)
+
+
+def test_a_damaged_stage_in_progress_is_named_before_any_work(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, compilations: object
+) -> None:
+    seeds_one_after_another(monkeypatch)
+    with pytest.raises(runs.InterruptedRunError):
+        unlearn(tmp_path / "run", Watcher("original", stop_at=2))
+    (left,) = (tmp_path / "run" / "stages").glob("original-*.partial/loop-0")
+    flip(left / "manifest.json")
+    with pytest.raises(checkpoint.DamagedCheckpointError, match=r"partial.*delete"):
+        unlearn(tmp_path / "run")
+
+
+def test_damaged_files_of_a_run_are_named(finished: runs.Run, tmp_path: pathlib.Path) -> None:
+    directory = copy(finished, tmp_path / "run")
+    split = directory / "splits" / "seed-0.json"
+    whole = json.loads(split.read_text())
+    split.write_text(json.dumps({**whole, "forget": [whole["forget"][0] + 1, *whole["forget"][1:]]}))
+    with pytest.raises(runs.ConfigError, match=r"seed-0.json is damaged.*delete it"):
+        unlearn(directory)
+    split.write_text("{")
+    with pytest.raises(runs.ConfigError, match=r"seed-0.json is not readable.*delete it"):
+        unlearn(directory)
+    split.write_text(json.dumps({**whole, "data_hash": "0" * 64}))
+    with pytest.raises(runs.ConfigError, match=r"seed-0.json was made for data of hash 0000"):
+        unlearn(directory)
+    split.unlink()
+    (directory / "stages.json").write_text("{")
+    with pytest.raises(ValueError, match=r"stages.json is damaged"):
+        runs.load(directory)
+    (directory / "results.json").write_text("{")
+    assert numbers(unlearn(directory)) == numbers(finished.results)  # both are written anew
+    assert json.loads(split.read_text()) == whole
+    for text in ("dataset: [", "dataset: digits", "resolved: 3"):
+        (directory / "config.yaml").write_text(text)
+        with pytest.raises(runs.ConfigError, match=r"config.yaml is damaged.*--stages"):
+            unlearn(directory)
+
+
+# Reading
+
+
+def problem_of(directory: pathlib.Path, digits: Any, seed: int) -> Problem:
+    indices = splits.load(directory / "splits" / f"seed-{seed}.json", digits.hash)
+    return Problem(
+        model=models.mlp(num_classes=10),
+        params=runs.load(directory, seed=seed, stage="original"),
+        forget=splits.take(digits.train, indices.forget),
+        retain=splits.take(digits.train, indices.retain),
+        validation=splits.take(digits.train, indices.validation),
+        test=digits.test,
+        num_classes=10,
+    )
+
+
+def test_the_path_is_given_back_and_its_models_have_the_metrics_of_the_rows(
+    finished: runs.Run, digits: Any, tmp_path: pathlib.Path
+) -> None:
+    moved = copy(finished, tmp_path / "moved")
+    rows = {(row["seed"], row["method"]): row for row in finished.results["rows"]}
+    for seed in (0, 1):
+        path, problem = runs.load(moved, seed=seed), problem_of(moved, digits, seed)
+        assert isinstance(path, Path)
+        assert curves.bends(path) == 1
+        exported = curves.bezier(path, rows[seed, "mcu"]["t"])
+        checkpoint.save(tmp_path / f"model-{seed}", exported)
+        again = checkpoint.load(tmp_path / f"model-{seed}")
+        for params, method in (
+            (path.start, "original"),
+            (path.end, "random_label"),
+            (jax.tree.map(jnp.asarray, again), "mcu"),
+            (runs.load(moved, seed=seed, stage="retrain"), "retrain"),
+        ):
+            found = metrics.predict(problem, params)
+            for name in ("UA", "RA", "TA"):
+                value = float(getattr(metrics, name.lower())(found))
+                assert value == pytest.approx(rows[seed, method][name], abs=1e-6)
+
+
+def test_an_export_is_a_plain_orbax_checkpoint(finished: runs.Run, tmp_path: pathlib.Path) -> None:
+    import orbax.checkpoint as ocp
+
+    model = curves.bezier(runs.load(finished.directory), 0.5)
+    checkpoint.save(tmp_path / "model", model)
+    with ocp.StandardCheckpointer() as plain:
+        found = plain.restore(tmp_path / "model" / "arrays", jax.tree.map(np.zeros_like, model))
+    jax.tree.map(np.testing.assert_array_equal, found, jax.tree.map(np.asarray, model))
+
+
+def test_what_is_not_there_cannot_be_loaded(finished: runs.Run, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ValueError, match="not a run directory"):
+        runs.load(tmp_path)
+    with pytest.raises(ValueError, match=r"no seed 7; there are: 0, 1"):
+        runs.load(finished.directory, seed=7)
+    with pytest.raises(ValueError, match=r"no stage 'finetune'; there are: original"):
+        runs.load(finished.directory, stage="finetune")
+    directory = copy(finished, tmp_path / "run")
+    shutil.rmtree(next((directory / "stages").glob("path-*")))
+    with pytest.raises(ValueError, match=r"not finished; run the same command again"):
+        runs.load(directory, seed=0), runs.load(directory, seed=1)

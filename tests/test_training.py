@@ -1,0 +1,313 @@
+"""The one loop: its steps, its segments, its failures; and what is computed over a whole split."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from mcu_jax import losses, training, trees
+from mcu_jax.base import Problem, Split
+
+KEY = jax.random.key(3)
+DATA = {"x": jax.random.normal(jax.random.key(0), (11, 3)), "y": jax.random.normal(jax.random.key(1), (11,))}
+START = {"w": jnp.array([0.5, -1.0, 2.0]), "b": jnp.asarray(0.1)}
+RATE, MOMENTUM, DECAY = 0.05, 0.9, 0.1
+
+
+def squares(params: dict, batches: tuple, now: training.Now) -> jax.Array:
+    (batch,) = batches
+    return jnp.mean(jnp.square(batch["x"] @ params["w"] + params["b"] - batch["y"]))
+
+
+def fit(key: jax.Array = KEY, lr: Any = RATE, loss: Any = squares, **kwargs: Any) -> training.Fit:
+    options = {"epochs": 3, "batch_size": 4, **kwargs}
+    return training.fit(loss, START, (DATA,), key, optimizer=Partial(training.sgd, lr, MOMENTUM, DECAY), **options)
+
+
+def test_steps_are_a_hand_written_loop() -> None:
+    """In one batch of everything the order of examples does not matter."""
+    x, y = np.float64(DATA["x"]), np.float64(DATA["y"])
+    w, b = np.float64(START["w"]), float(START["b"])
+    trace_w, trace_b, expected = np.zeros(3), 0.0, []
+    for _ in range(6):
+        residual = x @ w + b - y
+        expected.append(np.mean(residual**2))
+        trace_w = MOMENTUM * trace_w + 2 * x.T @ residual / 11 + DECAY * w
+        trace_b = MOMENTUM * trace_b + 2 * residual.mean() + DECAY * b
+        w, b = w - RATE * trace_w, b - RATE * trace_b
+    found = fit(epochs=6, batch_size=99)
+    np.testing.assert_allclose(found.losses, expected, rtol=1e-5)
+    np.testing.assert_allclose(found.state["w"], w, rtol=1e-5)
+    np.testing.assert_allclose(found.state["b"], b, rtol=1e-5)
+    assert int(found.failed) == -1
+
+
+def test_learning_rate_of_cosine_sgd_falls_to_zero() -> None:
+    chain = training.cosine_sgd(0.2, 10, 0.0)
+    state, rates = chain.init(START), []
+    for _ in range(10):
+        updates, state = chain.update(jax.tree.map(jnp.ones_like, START), state, START)
+        rates.append(-float(updates["b"]))
+    np.testing.assert_allclose(rates, 0.1 * (1 + np.cos(np.pi * np.arange(10) / 10)), rtol=1e-5)
+
+
+def test_clip_is_by_global_norm_before_decay() -> None:
+    chain = training.sgd(1.0, 0.0, 0.5, clip=2.0)
+    updates, _ = chain.update({"w": jnp.array([30.0, 40.0])}, chain.init({"w": jnp.ones(2)}), {"w": jnp.ones(2)})
+    np.testing.assert_allclose(updates["w"], [-1.7, -2.1], rtol=1e-6)
+
+
+class Watcher:
+    """Records the segments; goes on from what an earlier one left; may stop."""
+
+    def __init__(self, left: tuple | None = None, stop_after: int | None = None):
+        self.left, self.stop_after, self.seen = left, stop_after, []
+
+    def start(self, template: training.Fit, steps: int) -> tuple | None:
+        return self.left
+
+    def segment(self, state: training.Fit, step: int, steps: int, loss: float) -> None:
+        self.seen.append((state, step, steps, loss))
+        if self.stop_after is not None and step >= self.stop_after:
+            raise KeyboardInterrupt
+
+
+def test_segments_do_not_change_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fit()
+    for seconds, stops in ((1e-9, list(range(1, 10))), (1e9, [1, 3, 7, 9])):  # of one step; doubling
+        monkeypatch.setattr(training, "SEGMENT_SECONDS", seconds)
+        watcher = Watcher()
+        with training.monitored(watcher):
+            chex.assert_trees_all_equal(fit(), whole)
+        assert [(step, steps) for _, step, steps, _ in watcher.seen] == [(step, 9) for step in stops]
+        np.testing.assert_allclose([loss for *_, loss in watcher.seen], whole.losses[np.array(stops) - 1])
+
+
+def test_going_on_from_a_stopped_loop_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "SEGMENT_SECONDS", 1e-9)
+    first = Watcher(stop_after=4)  # in the middle of an epoch
+    with training.monitored(first), pytest.raises(KeyboardInterrupt):
+        fit()
+    state, step, _, _ = first.seen[-1]
+    saved = jax.tree.map(np.asarray, state)  # as from a file
+    second = Watcher(left=(jax.tree.map(jnp.asarray, saved), step))
+    with training.monitored(second):
+        resumed = fit()
+    chex.assert_trees_all_equal(resumed, fit())
+    assert second.seen[0][1] == 5
+
+
+def test_a_monitor_is_told_inside_its_block_only() -> None:
+    watcher = Watcher()
+    with training.monitored(watcher):
+        pass
+    fit()
+    assert not watcher.seen
+
+
+def test_traced_equals_concrete_and_vmap_equals_a_loop() -> None:
+    keys, rates = jax.random.split(KEY, 3), jnp.array([0.01, 0.05, 0.1])
+    one_by_one = trees.stack([fit(key, lr) for key, lr in zip(keys, rates, strict=True)])
+    chex.assert_trees_all_close(jax.vmap(fit)(keys, rates), one_by_one, rtol=1e-5)
+    chex.assert_trees_all_close(jax.lax.map(lambda both: fit(*both), (keys, rates)), one_by_one, rtol=1e-5)
+
+
+def test_new_values_compile_nothing() -> None:
+    fit()
+    before = training._compiled._cache_size()
+    fit(jax.random.key(9), 0.123)
+    assert training._compiled._cache_size() == before
+
+
+def poisoned(at: Any, params: dict, batches: tuple, now: training.Now) -> jax.Array:
+    """Not finite from step `at` on."""
+    return squares(params, batches, now) * jnp.where(now.step >= at, jnp.nan, 1.0)
+
+
+def steep(at: Any, params: dict, batches: tuple, now: training.Now) -> jax.Array:
+    """A finite loss whose gradient is not finite at step `at`."""
+    return squares(params, batches, now) + jnp.sqrt(jnp.where(now.step == at, 0.0 * params["b"], 1.0))
+
+
+@pytest.mark.parametrize("loss", [poisoned, steep])
+def test_a_bad_step_stops_the_loop_and_is_named(loss: Any) -> None:
+    for at in (0, 5):
+        with pytest.raises(training.NonFiniteLossError, match=f"at step {at}") as caught:
+            fit(loss=Partial(loss, at))
+        assert caught.value.step == at
+
+
+def test_under_a_trace_a_bad_step_is_returned_and_its_update_not_applied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run(at: jax.Array) -> tuple[training.Fit, list]:
+        with training.failures() as failed:
+            return fit(loss=Partial(poisoned, at)), failed
+
+    result, collected = jax.vmap(run)(jnp.array([3, 6, 99]))
+    assert result.failed.tolist() == [3, 6, -1]
+    assert [steps.tolist() for steps in collected] == [[3, 6, -1]]
+    # What is left is the state after the last good step.
+    watcher = Watcher()
+    monkeypatch.setattr(training, "SEGMENT_SECONDS", 1e-9)
+    with training.monitored(watcher):
+        fit()
+    for state, steps in zip(trees.unstack(result.state), (3, 6, 9), strict=True):
+        chex.assert_trees_all_close(state, watcher.seen[steps - 1][0].state[0], rtol=1e-5)
+
+
+def test_a_failure_out_of_the_collectors_reach_spoils_the_result() -> None:
+    def inner(at: jax.Array) -> dict:
+        return jax.jit(lambda at: fit(loss=Partial(poisoned, at)).state)(at)
+
+    with training.failures() as failed:
+        bad, good = (jax.vmap(inner)(jnp.array([at]))["w"] for at in (2, 99))
+    assert failed == []
+    assert bool(jnp.all(jnp.isnan(bad)))
+    assert bool(jnp.all(jnp.isfinite(good)))
+
+
+def count_seen(state: jax.Array, batches: tuple, now: training.Now) -> tuple[jax.Array, jax.Array]:
+    """[steps, streams, examples]: what every step saw."""
+    rows = [jnp.zeros(state.shape[-1], jnp.int32).at[batch].add(1) for batch in batches]
+    return state.at[now.step].set(jnp.stack(rows)), jnp.zeros(())
+
+
+def seen(sizes: tuple[int, ...], steps: int, batch_size: int, key: jax.Array = KEY) -> np.ndarray:
+    streams = tuple(jnp.arange(n) for n in sizes)
+    state = jnp.zeros((steps, len(sizes), max(sizes)), jnp.int32)
+    return np.asarray(training.loop(count_seen, state, streams, key, steps=steps, batch_size=batch_size).state)
+
+
+def test_every_stream_goes_through_all_its_examples_at_its_own_pace() -> None:
+    found = seen((12, 8, 3), steps=12, batch_size=4)
+    for stream, n, epoch in ((0, 12, 3), (1, 8, 2), (2, 3, 1)):
+        for start in range(0, 12, epoch):
+            counts = found[start : start + epoch, stream].sum(0)
+            assert counts.tolist() == [1] * n + [0] * (12 - n)
+    # Reshuffled at that pace: the first batches of a stream's epochs differ.
+    for stream, starts in ((0, range(0, 12, 3)), (1, range(0, 12, 2))):
+        assert len({found[start, stream].tobytes() for start in starts}) == len(starts)
+    assert found.tobytes() != seen((12, 8, 3), 12, 4, jax.random.key(4)).tobytes()
+
+
+def test_an_epoch_wraps_to_whole_batches() -> None:
+    found = seen((10,), steps=6, batch_size=4)[:, 0]
+    assert found.sum(1).tolist() == [4] * 6
+    for start in (0, 3):
+        counts = found[start : start + 3].sum(0)
+        assert set(counts) == {1, 2}
+        assert counts.sum() == 12
+    assert training.steps_per_epoch(10, 4) == 3
+    assert training.steps_per_epoch(3, 4) == 1
+
+
+def test_streams_and_batches_that_are_empty_are_refused() -> None:
+    for size, batch_size in ((0, 4), (4, 0)):
+        with pytest.raises(ValueError, match="at least one example"):
+            seen((size,), 1, batch_size)
+
+
+def now_of(state: Any, batches: tuple, now: training.Now) -> tuple:
+    return state.at[now.step].set(now.progress), jax.random.uniform(now.key)
+
+
+def test_progress_and_keys_of_the_steps() -> None:
+    result = training.loop(now_of, jnp.zeros(8), (jnp.arange(4),), KEY, steps=8, batch_size=2)
+    np.testing.assert_allclose(result.state, np.arange(8) / 8)
+    assert len(set(result.losses.tolist())) == 8
+
+
+# Over a whole split, in evaluation mode.
+
+
+@pytest.mark.parametrize("batch_size", [60, 20, 7])
+def test_pooled_moments_are_numpys_on_drifting_batches(normed: Any, batch_size: int) -> None:
+    x = normed(60).retain.x[: 60 // batch_size * batch_size].reshape(-1, batch_size, 4)
+    found = training.pool({"a": {"mean": x.mean(1), "var": x.var(1)}})
+    flat = np.float64(x).reshape(-1, 4)
+    np.testing.assert_allclose(found["a"]["mean"], flat.mean(0), atol=1e-5)
+    np.testing.assert_allclose(found["a"]["var"], flat.var(0), rtol=1e-5)
+    if batch_size < 60:
+        assert bool(jnp.all(x.var(1).mean(0) < 0.9 * found["a"]["var"]))
+
+
+def test_refresh_is_over_retain_data_only(normed: Any) -> None:
+    problem = normed(60)
+    for batch_size in (60, 15):
+        found = training.refresh(problem, problem.params, batch_size=batch_size)["norm"]
+        np.testing.assert_allclose(found["mean"], np.mean(problem.retain.x, 0), atol=1e-5)
+        np.testing.assert_allclose(found["var"], np.var(problem.retain.x, 0), rtol=1e-4)
+    # Part of it: whole batches of distinct retain examples, the same for all calls.
+    part = training.refresh(problem, problem.params, batch_size=15, limit=40)
+    chex.assert_trees_all_equal(part, training.refresh(problem, problem.params, batch_size=15, limit=40))
+    assert bool(jnp.all(jnp.abs(part["norm"]["mean"]) < 10))
+
+
+def test_statistics_that_came_with_a_model_are_kept_for_it(normed: Any) -> None:
+    own = {"norm": {"mean": jnp.ones(4), "var": jnp.ones(4)}}
+    assert training.evaluation_stats(normed(60, stats=own)) is own
+    chex.assert_trees_all_equal(training.evaluation_stats(normed(60)), training.refresh(normed(60), normed(60).params))
+
+
+def test_a_model_without_normalisation_has_no_statistics(problem: Problem) -> None:
+    assert training.refresh(problem, problem.params) == {}
+
+
+def test_gradients_over_a_split_are_plain_jax(normed: Any) -> None:
+    problem, n = normed(60), 10
+    split = Split(problem.retain.x[:n], problem.retain.y[:n])
+    stats = training.evaluation_stats(problem)
+
+    def loss(params: dict, rows: slice) -> jax.Array:
+        logits = problem.model.apply(params, split.x[rows], stats)[0]
+        return jnp.mean(losses.nll(logits, split.y[rows]))
+
+    # In batches of 4 at most: three, as equal as can be.
+    rows = [slice(0, 4), slice(4, 8), slice(8, n)]
+    grads = [jax.grad(loss)(problem.params, r)["w"] for r in rows]
+    found = training.gradient(problem, problem.params, split, stats, batch_size=4)["w"]
+    np.testing.assert_allclose(found, sum(grads), rtol=1e-4, atol=1e-5)
+    found = training.squared_gradient(problem, problem.params, split, stats, batch_size=4)["w"]
+    np.testing.assert_allclose(found, sum(g**2 for g in grads) / 3, rtol=1e-4, atol=1e-5)
+
+
+def spoil(x: jax.Array, key: jax.Array) -> jax.Array:
+    return 0 * x
+
+
+def test_training_augments_and_evaluation_does_not(normed: Any) -> None:
+    plain, augmented = normed(60), normed(60, augment=spoil)
+    stats = training.evaluation_stats(plain)
+    chex.assert_trees_all_equal(training.evaluation_stats(augmented), stats)
+    chex.assert_trees_all_equal(
+        *(training.gradient(p, p.params, p.retain, stats) for p in (plain, augmented)),
+    )
+    batch = plain.retain
+    logits = training.logits(augmented, plain.params, batch.x, KEY)
+    np.testing.assert_allclose(logits, jnp.zeros_like(logits), atol=1e-6)
+    assert float(training.cross_entropy(augmented, plain.params, batch, KEY)) == pytest.approx(np.log(3), rel=1e-5)
+    assert float(training.cross_entropy(plain, plain.params, batch, KEY)) != pytest.approx(np.log(3), rel=1e-3)
+
+
+def test_mixed_streams_know_what_is_to_forget(normed: Any) -> None:
+    problem = dataclasses.replace(normed(5), forget=Split(jnp.ones((2, 4)), jnp.array([0, 1])))
+    mixed = training.mix(problem.forget, problem.retain)
+    assert mixed.is_forget.tolist() == [True] * 2 + [False] * 5
+    assert mixed.y.tolist() == [0, 1, *(np.arange(5) % 3)]
+    chex.assert_trees_all_equal(mixed.x[2:], problem.retain.x)
+
+
+def test_functions_become_trees_of_their_arguments() -> None:
+    partial = training.as_partial(functools.partial(poisoned, 3))
+    assert isinstance(partial, Partial)
+    assert jax.tree.leaves(partial) == [3]
+    assert training.as_partial(partial) is partial
