@@ -118,7 +118,7 @@ def mcu(
 
     half_size = max(1, round(retain_fraction * len(problem.retain.y)))
     half = jax.random.permutation(half_key, len(problem.retain.y))[:half_size]
-    mixed = training.mix(problem.forget, Split(problem.retain.x[half], problem.retain.y[half]))
+    mixed = training.mix(problem.forget, Split(*(jnp.asarray(leaf)[half] for leaf in problem.retain)))
     everywhere = jax.tree.map(lambda _: True, path.inner)
     tree_mask = everywhere if mask is None else mask.mask
     # Known before compiling, the mask leaves only the trained leaves to differentiate; else it freezes their updates.

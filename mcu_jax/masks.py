@@ -120,7 +120,8 @@ def freeze(mask: Mask) -> optax.GradientTransformation:
 
     def update(updates: Params, state: optax.EmptyState, params: Params | None = None):  # type: ignore[no-untyped-def]
         del params
-        return jax.tree.map(lambda m, u: jnp.where(_align(m, u), u, jnp.zeros_like(u)), mask, updates), state
+        # −0.0, because adding +0.0 would flip the sign of a weight that is −0.0.
+        return jax.tree.map(lambda m, u: jnp.where(_align(m, u), u, jnp.full_like(u, -0.0)), mask, updates), state
 
     return optax.GradientTransformation(init, update)
 

@@ -279,7 +279,7 @@ def _length(stream: Any) -> int:
 
 def _batch(stream: Any, order: Array, number: Any, size: int) -> Any:
     chosen = jax.lax.dynamic_slice_in_dim(order, number * size, size)
-    return jax.tree.map(lambda leaf: leaf[chosen], stream)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[chosen], stream)
 
 
 # What most methods are made of.
@@ -387,7 +387,7 @@ def refresh(problem: Problem, params: Params, *, batch_size: int = 500, limit: i
     if not jax.tree.leaves(jax.eval_shape(lambda x: problem.model.apply(params, x)[1], problem.retain.x[:size])):
         return {}
     chosen = jax.random.permutation(jax.random.key(0), n)[:count].reshape(-1, size)
-    return pool(jax.lax.map(lambda rows: problem.model.apply(params, problem.retain.x[rows])[1], chosen))
+    return pool(jax.lax.map(lambda rows: problem.model.apply(params, jnp.asarray(problem.retain.x)[rows])[1], chosen))
 
 
 def evaluation_stats(problem: Problem) -> Stats:
@@ -397,6 +397,10 @@ def evaluation_stats(problem: Problem) -> Stats:
 
 def pool(stats: Stats) -> Stats:
     """Moments of equal batches, `mean` and `var` leaves [batches, …], to the moments of all their examples."""
+    if not isinstance(stats, dict):
+        raise ValueError(
+            f"statistics are nested dicts of 'mean' and 'var', batch moments; given {type(stats).__name__}"
+        )
     if set(stats) == {"mean", "var"}:
         return {
             "mean": jnp.mean(stats["mean"], 0),

@@ -42,7 +42,7 @@ def dataclass_flags() -> set[str]:
 # Help and lists
 
 
-def test_help_shows_every_flag_of_the_issue_and_nothing_internal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_every_flag_and_nothing_internal(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["unlearn", "--help"]) == 0
     shown = capsys.readouterr().out
     flags = """dataset data-dir train-size validation-size model train.epochs train.lr train.batch-size forget pre

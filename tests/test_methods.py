@@ -30,7 +30,7 @@ QUICK: dict[str, dict] = {
     "mcu": {**FEW, "points": 5},
 }
 CLOSED_FORM = {"ssd"}
-DEFAULTS = {  # SPEC's table of methods
+DEFAULTS = {  # of the papers
     "retrain": {},
     "finetune": {"lr": 0.01, "epochs": 10},
     "l1_sparse": {"alpha": 5e-4},
@@ -307,7 +307,7 @@ def test_sfron_is_the_slow_reference(problem: Problem, clip: float, gamma: float
             weights = jax.lax.stop_gradient(1 / jnp.sqrt(nll))
             return -alpha * 0.5 * (1 + jnp.cos(jnp.pi * step / steps)) * jnp.mean(weights / weights.mean() * nll)
 
-        grads = jax.grad(loss)(params)
+        grads = jax.tree.map(lambda g, m: g * m, jax.grad(loss)(params), mask)
         return jax.tree.map(lambda g: g * jnp.minimum(1.0, clip / trees.norm(grads)), grads)
 
     params = problem.params
@@ -357,6 +357,20 @@ def test_mcu_takes_a_methods_name_and_a_curves(problem: Problem) -> None:
     chex.assert_trees_all_equal((full.path.start, full.path.end), (problem.params, end))
     assert curves.bends(full.path) == 2
     chex.assert_trees_all_equal(full.params, curves.polychain(full.path, full.choice.t))
+
+
+def test_mcu_takes_a_method_with_options(problem: Problem) -> None:
+    full = methods.mcu(problem, KEYS[0], pre="gradient_ascent:epochs=1,lr=1e-3", full=True, **QUICK["mcu"])
+    end = methods.gradient_ascent(problem, jax.random.split(KEYS[0])[0], epochs=1, lr=1e-3)
+    chex.assert_trees_all_equal(full.path.end, end)
+
+
+def test_a_users_numpy_arrays_map_over_keys(problem: Problem) -> None:
+    names = ("forget", "retain", "validation", "test")
+    host = dataclasses.replace(problem, **{name: jax.tree.map(np.asarray, getattr(problem, name)) for name in names})
+    keys = jax.random.split(KEYS[0], 2)
+    found = jax.vmap(lambda key: methods.mcu(host, key, pre="finetune:epochs=1", epochs=1, points=4))(keys)
+    chex.assert_tree_all_finite(found)
 
 
 def test_mcu_refuses_names_that_are_none(problem: Problem, unlearned: Any) -> None:

@@ -64,7 +64,7 @@ def test_bad_points_are_refused() -> None:
 def test_a_convolution_is_seen_and_decides_the_chunk() -> None:
     images = jnp.zeros((2, 8, 8, 1))
     for name, expected in (("mlp", False), ("cnn", True)):
-        model = models.get(name)(num_classes=3)
+        model = getattr(models, name)(num_classes=3)
         params = model.init(jax.random.key(0), images)
 
         def inside(params: dict, apply: Any = model.apply) -> jax.Array:

@@ -74,7 +74,7 @@ def _seed_results(seed):
             "best_t": 0.7,
             "effective_region": [],
             "effective_region_retrain": [],
-            "mask": None,
+            "mask": {"keep": 0.0, "retain_filter": 0.0},
         },
     ]
     return [{"method": name, "seed": seed, "t": t, "seconds": s, **m} for name, t, m, s in rows], paths
@@ -237,7 +237,7 @@ def test_path_lines(five_seeds):
     assert "52.3 % of the parameters trained, 11.2 % set aside" in table
     plain = copy.deepcopy(five_seeds)
     for path in plain["paths"]:
-        path["mask"], path["effective_region"] = None, []
+        path["mask"], path["effective_region"] = {"keep": 1.0, "retain_filter": 0.0}, []
     table = report.unlearn_table(plain)
     assert "Mask: none" in table
     assert "none" in _line(table, "     0  ")

@@ -223,6 +223,27 @@ def test_another_baseline_changes_no_other_row_and_stages_are_shared(
     assert not (tmp_path / "shared" / "stages").exists()
 
 
+def test_how_options_are_written_changes_no_number(finished: runs.Run, tmp_path: pathlib.Path) -> None:
+    """So a stage found under its options is the one they would make: its random numbers follow its name."""
+    (options,) = [o for spec, o in finished.results["config"]["resolved"].items() if spec == "random_label"]
+    spec = f"random_label:epochs={options['epochs']}"
+    other = unlearn(tmp_path / "run", pre=spec)
+    rows = [{**row, "method": row["method"].partition(":")[0]} for row in numbers(other)["rows"]]
+    assert rows == numbers(finished.results)["rows"]
+
+
+def test_mcu_as_a_baseline_tells_its_t(finished: runs.Run, tmp_path: pathlib.Path) -> None:
+    stages = copy(finished, tmp_path / "first") / "stages"
+    spec = "mcu:curve=polychain"
+    results = unlearn(tmp_path / "run", baselines=[spec], stages=str(stages))
+    rows = [row for row in results["rows"] if row["method"] == spec]
+    assert all(0 <= row["t"] <= 1 for row in rows)
+    assert set(rows[0]["seconds"]) == {"pre_unlearning", "unlearning", "compile"}
+    params = runs.load(tmp_path / "run", seed=1, stage=spec)
+    original = runs.load(tmp_path / "run", seed=1, stage="original")
+    assert jax.tree.structure(params) == jax.tree.structure(original)
+
+
 def test_a_run_goes_on_with_the_stages_it_was_given(finished: runs.Run, tmp_path: pathlib.Path) -> None:
     stages = copy(finished, tmp_path / "first") / "stages"
     unlearn(tmp_path / "run", stages=str(stages))
@@ -260,13 +281,16 @@ def test_stopping_within_a_stage_and_going_on_gives_the_same(
     whole = unlearn(tmp_path / "whole", **settings)
     with pytest.raises(runs.InterruptedRunError, match=r"stopped in retrain, seed 0, at step \d+ of 48"):
         unlearn(tmp_path / "run", Watcher("retrain", stop_at=20), **settings)
-    assert list((tmp_path / "run" / "stages").glob("retrain-*.partial"))
+    (partial,) = (tmp_path / "run" / "stages").glob("retrain-*.partial")
+    before = checkpoint.read_meta(partial / "loop-0")  # what was spent before counts
     watcher = Watcher()
     assert numbers(unlearn(tmp_path / "run", watcher, **settings)) == numbers(whole)
     assert watcher.stages[0] == ("retrain", [0, 1])
     (note,) = watcher.notes
     assert note.startswith("retrain, seed 0: going on at step ")
     assert watcher.steps[0] > 20
+    retrain = json.loads((tmp_path / "run" / "stages.json").read_text())["retrain"]["0"]
+    assert checkpoint.read_meta(tmp_path / "run" / retrain)["seconds"] > before["seconds"] > 0
     assert not list((tmp_path / "run" / "stages").glob("*.partial"))
 
 

@@ -240,6 +240,11 @@ def test_pooled_moments_are_numpys_on_drifting_batches(normed: Any, batch_size: 
         assert bool(jnp.all(x.var(1).mean(0) < 0.9 * found["a"]["var"]))
 
 
+def test_statistics_of_another_form_are_refused() -> None:
+    with pytest.raises(ValueError, match="nested dicts of 'mean' and 'var'"):
+        training.pool({"norm": {"mean": jnp.zeros((2, 3)), "var": jnp.ones((2, 3)), "count": jnp.zeros(2)}})
+
+
 def test_refresh_is_over_retain_data_only(normed: Any) -> None:
     problem = normed(60)
     for batch_size in (60, 15):

@@ -40,15 +40,17 @@ def mcu(
 ) -> Any:
     """MCU: the best point of a path to a pre-unlearned model (Shi & Wang 2025, arXiv 2505.10859).
 
-    pre: the pre-unlearning method's name, or ready parameters. curve: a name or a curve. points: how many t are
-    evaluated to choose t*, which needs no retrained model. full: give an `Unlearned` with the whole path, not only
-    its params. The rest: `connect.mcu`. Raises as it does, and ValueError for an unknown method or curve.
+    pre: the pre-unlearning method, NAME or NAME:key=value, or ready parameters. curve: a name or a curve. points: how
+    many t are evaluated to choose t*, which needs no retrained model. full: give an `Unlearned` with the whole path,
+    not only its params. The rest: `connect.mcu`. Raises as it does, and ValueError for an unknown method or curve.
     """
     pre_key, path_key = jax.random.split(key)
     curve = registry.get(curves, curve, "curve") if isinstance(curve, str) else curve
     if isinstance(pre, str):
         # The registry that this function is itself an entry of.
-        pre = registry.get(sys.modules[__package__], pre, "method")(problem, pre_key)
+        name, options = registry.parse(pre)
+        method = registry.get(sys.modules[__package__], name, "method")
+        pre = method(problem, pre_key, **registry.bind(method, options, f"method {name}"))
     path, info = connect.mcu(
         problem,
         pre,

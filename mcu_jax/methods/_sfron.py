@@ -4,10 +4,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.tree_util import Partial
 
-from mcu_jax import losses, training
-from mcu_jax.base import Params, Problem, RandomKey
+from mcu_jax import losses, masks, training
+from mcu_jax.base import Mask, Params, Problem, RandomKey
 
 
 def sfron(
@@ -28,15 +29,15 @@ def sfron(
     """SFRon: masked, loss-weighted ascent on D_f between descents on D_r (Huang et al. 2024, arXiv 2409.19732).
 
     Every step descends L_r; every `forget_every` steps, before it, one ascent on D_f with its own optimiser state:
-    per-example weights ∝ ℓ^−decay (mean 1, detached), factor α·½(1 + cos πs/S), clipped by global norm, only where the
-    diagonal Fisher information has F_f ≥ γ F_r.
+    per-example weights ∝ ℓ^−decay (mean 1, detached), factor α·½(1 + cos πs/S), only where the diagonal Fisher
+    information has F_f ≥ γ F_r, clipped by global norm.
     """
     stats = training.evaluation_stats(problem)
     fisher_forget, fisher_retain = (
         training.squared_gradient(problem, problem.params, split, stats) for split in (problem.forget, problem.retain)
     )
     mask = jax.tree.map(lambda f, r: f >= gamma * r, fisher_forget, fisher_retain)
-    ascend = Partial(training.sgd, lr, momentum, clip=clip, mask=mask)
+    ascend = Partial(_masked_then_clipped, lr, momentum, clip, mask)
     descend = Partial(training.sgd, lr, momentum, weight_decay)
     update = Partial(
         _update,
@@ -47,6 +48,10 @@ def sfron(
     state = (problem.params, ascend().init(problem.params), descend().init(problem.params))
     streams = (problem.retain, problem.forget)
     return training.loop(update, state, streams, key, steps=steps, batch_size=batch_size).state[0]
+
+
+def _masked_then_clipped(lr: Any, momentum: Any, clip: Any, mask: Mask) -> optax.GradientTransformation:
+    return optax.chain(masks.freeze(mask), training.sgd(lr, momentum, clip=clip, mask=mask))
 
 
 def _update(ascend: Any, descend: Any, every: Any, state: tuple, batches: tuple, now: training.Now) -> tuple:

@@ -226,8 +226,8 @@ def _regions(regions: Sequence[Sequence[float]]) -> str:
 
 
 def _mask_lines(paths: Sequence[dict[str, Any]]) -> list[str]:
-    masks = [p["mask"] for p in paths if p["mask"]]
-    if not masks:
+    masks = [p["mask"] for p in paths]
+    if all(mask["keep"] == 1 for mask in masks):
         return ["Mask: none, every parameter of the path is trained."]
 
     def share(name: str) -> str:

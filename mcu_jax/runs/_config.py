@@ -271,6 +271,7 @@ def _fill(config: Config, model: str, recipe: Mapping[str, Any]) -> Config:
         validation_size=or_recipe(config.validation_size, recipe["validation_size"]),
         forget=or_recipe(config.forget, recipe["forget"]),
         train=Train(**train),
+        beta=str(_beta(str(config.beta))),
         mask=dataclasses.replace(config.mask, **mask),
         epochs=or_recipe(config.epochs, recipe["path"]["epochs"]),
         lr=or_recipe(config.lr, recipe["path"]["lr"]),
@@ -379,7 +380,8 @@ def _methods(config: Config, recipe: Mapping[str, Any]) -> dict[str, tuple[str, 
         if name == "mcu":
             _beta(options["beta"])
             _mask_kind(options["mask"])
-            _curve(options["curve"])
+            curve, bends = _curve(options["curve"])
+            options |= {"curve": curve.__name__, "bends": bends if ":" in options["curve"] else options["bends"]}
             paths.points(options["points"])
         found[spec] = (name, options)
     return found

@@ -6,10 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
-import platform
-import subprocess
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
 import jax
@@ -18,11 +15,9 @@ import yaml
 
 from mcu_jax import checkpoint, splits
 from mcu_jax.base import Params, Path
-from mcu_jax.runs import _config
+from mcu_jax.runs import _config, _environment
 
 CONFIG = "config.yaml"
-
-PACKAGES = ("mcu-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
 
 
 @dataclasses.dataclass
@@ -51,12 +46,13 @@ class RunDirectory:
             if not file.exists():
                 splits.save(indices, _new(file))
                 _new(file).replace(file)
-        _write(self.path / "environment.json", json.dumps(environment(), indent=1) + "\n")
+        _write(self.path / "environment.json", json.dumps(_environment.environment(), indent=1) + "\n")
 
     def _config_text(self) -> str:
         values = self.resolved.as_dict()
         # Places too, so that going on needs no flag again; results do not depend on them.
-        values |= {name: place for name in _config.PLACES if (place := getattr(self.resolved.config, name))}
+        places = {name: getattr(self.resolved.config, name) for name in _config.PLACES}
+        values |= {name: os.path.abspath(place) for name, place in places.items() if place}
         methods = {_config.RESOLVED: values.pop(_config.RESOLVED)}
         return (
             f"{_dump(values)}# What every method's hyper-parameters come to, for the record: set them as "
@@ -157,45 +153,6 @@ def _check_writable(place: pathlib.Path) -> None:
         raise _config.ConfigError(f"{place} cannot be used: {there} {what}; choose another with --out or --stages")
 
 
-def environment() -> dict[str, Any]:
-    """Versions, device and commit of this process."""
-    versions: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    device = jax.devices()[0]
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "packages": versions,
-        "backend": device.platform,
-        "device": device.device_kind,
-        "devices": jax.device_count(),
-        "commit": _commit(),
-    }
-
-
-def _commit() -> str | None:
-    """The commit of this library, with + for changes on top of it; None where it is installed without its history."""
-    here = pathlib.Path(__file__).parent
-    try:
-        told = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-        tracked = subprocess.run(["git", "ls-files", __file__], cwd=here, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return told.stdout.strip() if tracked.stdout.strip() else None
-
-
 def load(directory: str | os.PathLike[str], *, seed: int | None = None, stage: str = "path") -> Path | Params:
     """The path of a run, or the parameters of one of its models.
 
@@ -221,7 +178,9 @@ def load(directory: str | os.PathLike[str], *, seed: int | None = None, stage: s
         place = directory / index[name][chosen]
         if not checkpoint.exists(place):
             raise ValueError(f"stage {name!r} of seed {chosen} is not finished; run the same command again")
-        return jax.tree.map(jax.numpy.asarray, checkpoint.load(place))
+        tree = jax.tree.map(jax.numpy.asarray, checkpoint.load(place))
+        # The stage of MCU as a baseline holds its t* beside the parameters.
+        return tree["params"] if name.partition(":")[0] == "mcu" else tree
 
     if stage != "path":
         return read(stage)

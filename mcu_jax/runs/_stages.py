@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import pathlib
 import shutil
 import threading
@@ -15,7 +16,7 @@ import jax.monitoring
 import numpy as np
 
 from mcu_jax import checkpoint, training
-from mcu_jax.runs import _config
+from mcu_jax.runs import _config, _environment
 
 SAVE_EVERY_SECONDS = 10.0
 """How much work of a stage in progress may be lost to a kill."""
@@ -122,6 +123,7 @@ class Store:
             "seconds": stage.seconds,
             "compile_seconds": stage.compile_seconds,
             "values": stage.result if values else None,
+            "environment": _environment.environment(),
         }
         checkpoint.save(self.place(address), {} if values else stage.result, meta)
         shutil.rmtree(self.partial(address), ignore_errors=True)
@@ -137,7 +139,9 @@ class _Watch:
     def __init__(self, store: Store, address: Address, observer: Observer):
         self.store, self.address, self.observer = store, address, observer
         self.loops = -1
+        self.began = time.perf_counter()
         self.saved = time.monotonic()
+        self.earlier = Spent()
 
     def start(self, template: training.Fit, steps: int) -> tuple[training.Fit, int] | None:
         self.loops += 1
@@ -145,6 +149,8 @@ class _Watch:
         if not checkpoint.exists(place):
             return None
         left = checkpoint.load(place, {"fit": template, "step": np.zeros((), np.int64)})
+        meta = checkpoint.read_meta(place)
+        self.earlier = Spent(meta["seconds"], meta["compile_seconds"])
         step = int(left["step"])
         if step < steps:
             self.observer.note(f"{self.address.name}, seed {self.address.seed}: going on at step {step} of {steps}")
@@ -155,7 +161,12 @@ class _Watch:
         stop = self.observer.should_stop()
         # A finished loop is kept too: the stage may have another one to go.
         if stop or step == steps or time.monotonic() - self.saved > SAVE_EVERY_SECONDS:
-            checkpoint.save(self._place(), {"fit": state, "step": np.asarray(step, np.int64)})
+            spent = _since(self.began)
+            meta = {
+                "seconds": self.earlier.seconds + spent.seconds,
+                "compile_seconds": self.earlier.compile_seconds + spent.compile_seconds,
+            }
+            checkpoint.save(self._place(), {"fit": state, "step": np.asarray(step, np.int64)}, meta)
             self.saved = time.monotonic()
         if stop:
             raise InterruptedRunError(
@@ -209,11 +220,14 @@ class Maker:
         values: Callable | None,
     ) -> None:
         for address, own in zip(addresses, arguments, strict=True):
-            with timed() as spent, training.monitored(_Watch(self.store, address, self.observer)):
+            watch = _Watch(self.store, address, self.observer)
+            with timed() as spent, training.monitored(watch):
                 try:
                     result = jax.device_get(function(*own))
                 except training.NonFiniteLossError as error:
                     raise StageFailedError(_not_finite(address, error.step)) from error
+            spent.seconds += watch.earlier.seconds
+            spent.compile_seconds += watch.earlier.compile_seconds
             self._keep(address, result, spent, 1, values)
             self._stop_if_asked(address)
 
@@ -288,11 +302,12 @@ def _with_failures(function: Callable) -> Callable:
     return one
 
 
+@dataclasses.dataclass
 class Spent:
     """Wall-clock seconds of a piece of work, compilation by itself."""
 
-    seconds = 0.0
-    compile_seconds = 0.0
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
 
 
 _compilations: list[tuple[float, float]] = []
@@ -307,14 +322,19 @@ def timed() -> Iterator[Spent]:
     try:
         yield spent
     finally:
-        ended = time.perf_counter()
-        # Tracing reports inner functions and outer ones alike: the union counts each moment once.
-        compiling, covered = 0.0, began
-        for first, last in sorted(_compilations):
-            if last > covered:
-                compiling += last - max(first, covered)
-                covered = last
-        spent.compile_seconds, spent.seconds = compiling, ended - began - compiling
+        passed = _since(began)
+        spent.seconds, spent.compile_seconds = passed.seconds, passed.compile_seconds
+
+
+def _since(began: float) -> Spent:
+    ended = time.perf_counter()
+    # Tracing reports inner functions and outer ones alike: the union counts each moment once.
+    compiling, covered = 0.0, began
+    for first, last in sorted(_compilations):
+        if last > covered:
+            compiling += last - max(first, covered)
+            covered = last
+    return Spent(ended - began - compiling, compiling)
 
 
 def _listen() -> None:

@@ -157,7 +157,9 @@ class _Job:
                 "sweep of the line": {**sweep, "line": ends[config.pre]},
                 "sweep": {**sweep, "path": path},
             }
-            keys |= {f"metrics of {name}": {**sweep, "of": keys[name]} for name in ("original", "retrain", *self.specs)}
+            evaluated = {"test": "all", "validation": sweep["validation"]}
+            named = ("original", "retrain", *self.specs)
+            keys |= {f"metrics of {name}": {**evaluated, "of": keys[name]} for name in named}
             for name, key in keys.items():
                 found.setdefault(name, []).append(_stages.Address(name, seed, key))
         return found
@@ -207,8 +209,12 @@ class _Job:
         stages["sweep of the line"] = make("sweep of the line", self._sweep, (lines, 0), values=self._choose)
         stages["sweep"] = make("sweep", self._sweep, (bent, 0), values=self._choose)
 
+        def parameters(name: str) -> list[Params]:
+            found = _results(stages[name])
+            return [own["params"] for own in found] if self._is_mcu(name) else found
+
         table = {
-            name: self._metrics(addresses[f"metrics of {name}"], _results(stages[name]))
+            name: self._metrics(addresses[f"metrics of {name}"], parameters(name))
             for name in ("original", "retrain", *self.specs)
         }
         for row, sweep, along in (("linear", "sweep of the line", lines), ("mcu", "sweep", bent)):
@@ -290,6 +296,10 @@ class _Job:
         made = self.maker.make(addresses, metrics.predict, arguments, (_axes(self.problems[0]), 0), _values)
         return [stage.result for stage in made]
 
+    def _is_mcu(self, spec: str) -> bool:
+        """Whether a baseline is MCU itself: then its stage holds t* beside the parameters."""
+        return spec in self.resolved.methods and self.resolved.methods[spec][0] == "mcu"
+
     # What they come to.
 
     def _results(self, stages: Mapping[str, list[_stages.Stage]], table: Mapping[str, list[dict]]) -> dict[str, Any]:
@@ -300,7 +310,7 @@ class _Job:
         parts["linear"] = {"pre_unlearning": pre, "sweep": "sweep of the line"}
         parts["mcu"] = {"pre_unlearning": pre, "mask": "mask", "path": "path", "sweep": "sweep"}
         for spec in self.specs:
-            if self.resolved.methods[spec][0] == "mcu":
+            if self._is_mcu(spec):
                 parts[spec] = {"pre_unlearning": pre, **parts[spec]}
         for i, seed in enumerate(self.seeds):
             retrained = table["retrain"][i]
@@ -315,7 +325,7 @@ class _Job:
                     {
                         "method": name,
                         "seed": seed,
-                        "t": chosen["best_t"] if chosen else None,
+                        "t": _chosen_t(chosen, stages[name][i].result if self._is_mcu(name) else None),
                         **{metric: table[name][i].get(metric) for metric in ("UA", "UA_test", "RA", "TA", "MIA")},
                         "avg_gap": metrics.avg_gap(table[name][i], retrained),
                         "seconds": seconds,
@@ -340,10 +350,16 @@ class _Job:
         return {"schema": 1, "config": self.resolved.as_dict(), "rows": rows, "paths": along}
 
 
-def _mcu(problem: Problem, key: Any, end: Params, *, options: Mapping[str, Any]) -> Params:
+def _mcu(problem: Problem, key: Any, end: Params, *, options: Mapping[str, Any]) -> dict[str, Any]:
     """MCU as a baseline of itself: with other options, to the same pre-unlearned model unless it names one."""
-    options = dict(options)
-    return methods.mcu(problem, key, **{**options, "pre": end})
+    found = methods.mcu(problem, key, **{**options, "pre": end}, full=True)
+    return {"params": found.params, "t": found.choice.t}
+
+
+def _chosen_t(swept: Mapping[str, Any] | None, unlearned: Mapping[str, Any] | None) -> float | None:
+    if swept:
+        return swept["best_t"]
+    return round(float(unlearned["t"]), 6) if unlearned else None
 
 
 def _values(predictions: Predictions) -> dict[str, float]:
@@ -364,8 +380,8 @@ def _axes(problem: Problem) -> tuple[int | None, ...]:
 
 
 def _key(seed: int, name: str) -> Any:
-    """Every part of a replicate draws from a key of its own."""
-    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+    """Every part of a replicate draws from a key of its own, the same however a method's options are written."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.partition(":")[0].encode()))
 
 
 def _results(stages: Sequence[_stages.Stage]) -> list[Any]:
