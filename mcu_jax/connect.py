@@ -58,7 +58,7 @@ def mcu_mask(
         raise ValueError(f"a mask is one of mcu, random, none; given {kind!r}")
     stats = training.evaluation_stats(problem)
     grads = [training.gradient(problem, problem.params, split, stats) for split in (problem.retain, problem.forget)]
-    mask, dropped = masks.mcu(*grads, keep=keep, retain_filter=retain_filter)
+    mask, dropped = jax.jit(functools.partial(masks.mcu, keep=keep, retain_filter=retain_filter))(*grads)
     if kind == "random":
         mask = masks.random(key, problem.params, masks.count(mask, problem.params))
     return MaskInfo(mask, masks.realised(mask, problem.params), masks.realised(dropped, problem.params))

@@ -64,7 +64,20 @@ def _sweep(f: Partial, path: Path, ts: Array, *, curve: Curve, chunk: int) -> An
 
 def best_chunk(f: Callable[..., Any], path: Path, count: int) -> int:
     """1 where f convolves on a CPU (there a batch of kernels becomes a slow grouped convolution), else `count`."""
-    return 1 if jax.default_backend() == "cpu" and convolves(f, path.start) else count
+    leaves, structure = jax.tree.flatten((training.as_partial(f), path.start))
+    shapes = tuple(jax.ShapeDtypeStruct(jnp.shape(x), getattr(x, "dtype", jnp.result_type(x))) for x in leaves)
+    return 1 if jax.default_backend() == "cpu" and _convolves(structure, shapes) else count
+
+
+@functools.lru_cache(maxsize=256)
+def _convolves(structure: Any, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> bool:
+    """Cached, because tracing f takes longer than a small sweep."""
+
+    def call(*leaves: Any) -> Any:
+        f, params = jax.tree.unflatten(structure, leaves)
+        return f(params)
+
+    return convolves(call, *shapes)
 
 
 def convolves(f: Callable[..., Any], *arguments: Any) -> bool:

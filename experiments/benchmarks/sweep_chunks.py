@@ -24,7 +24,7 @@ from mcu_jax import curves, models, paths
 from mcu_jax.base import Model, Params
 
 RESULT = pathlib.Path(__file__).parents[1] / "results" / "sweep_chunks.json"
-POINTS, IMAGES, REPEATS = 21, 500, 3
+POINTS, IMAGES, REPEATS = 21, 500, 10
 
 
 def seconds(model: Model, size: int, chunk: int | None) -> float:

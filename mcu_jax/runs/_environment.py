@@ -27,7 +27,7 @@ def environment() -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "cpus": os.cpu_count(),
         "packages": versions,
         "backend": device.platform,
