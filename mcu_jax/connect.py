@@ -58,10 +58,13 @@ def mcu_mask(
         raise ValueError(f"a mask is one of mcu, random, none; given {kind!r}")
     stats = training.evaluation_stats(problem)
     grads = [training.gradient(problem, problem.params, split, stats) for split in (problem.retain, problem.forget)]
-    mask, dropped = jax.jit(functools.partial(masks.mcu, keep=keep, retain_filter=retain_filter))(*grads)
+    mask, dropped = _two_stages(*grads, keep=keep, retain_filter=retain_filter)
     if kind == "random":
         mask = masks.random(key, problem.params, masks.count(mask, problem.params))
     return MaskInfo(mask, masks.realised(mask, problem.params), masks.realised(dropped, problem.params))
+
+
+_two_stages = jax.jit(masks.mcu, static_argnames=("keep", "retain_filter"))
 
 
 def adaptive_beta(
