@@ -1,9 +1,12 @@
 """Evaluating 21 points of a path: a loop over t, a full vmap over t, and what `paths.sweep` picks.
 
-Shows: on a CPU a dense network wants all t side by side and a convolutional one a loop, which is what chunk=None does.
+Shows: on a CPU a convolutional network wants a loop over t and a dense one all t side by side, which is what chunk=None
+does.
 Run: python experiments/benchmarks/sweep_chunks.py
-Time: TIME
-Result: RESULT
+Time: 20 seconds on 2 x86-64 CPU cores, jax 0.10.2.
+Result: cnn: the loop takes 0.29 times as long as the vmap. mlp: 1.28 times. chunk=None takes 1.09 and 1.31 times as
+    long as the better one: choosing costs about a millisecond, which shows on so small a network.
+    All figures: experiments/results/sweep_chunks.json. Other work ran beside it: ratios hold, seconds do not.
 """
 
 from __future__ import annotations
