@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mcu_jax import curves, datasets, methods, metrics, models, registry, report, runs
+from mcu_jax import curricula, curves, datasets, methods, metrics, models, optimizers, registry, report, runs
 from mcu_jax.checkpoint import DamagedCheckpointError
 
 USAGE = """mcu-jax: machine unlearning through mode connectivity
@@ -234,6 +234,16 @@ def _seeds(seeds: Sequence[int]) -> str:
     return f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
 
 
+_LISTED = {
+    "methods": methods,
+    "optimizers": optimizers,
+    "curricula": curricula,
+    "curves": curves,
+    "models": models,
+    "metrics": metrics,
+}
+
+
 def _list(arguments: list[str]) -> int:
     """Plain lines, name first."""
     if arguments and arguments[0] in HELP:
@@ -241,7 +251,7 @@ def _list(arguments: list[str]) -> int:
         return 0
     if arguments:
         return _fail(f"list takes no arguments, given {' '.join(arguments)}", 2)
-    for title, module in (("methods", methods), ("curves", curves), ("models", models), ("metrics", metrics)):
+    for title, module in _LISTED.items():
         print(f"{title}:")
         for name in module.NAMES:
             function = getattr(module, name)
@@ -258,7 +268,7 @@ def _first_line(function: Any) -> str:
 
 
 def _options(function: Any, title: str) -> str:
-    if title not in ("methods", "models"):
+    if title in ("curves", "metrics"):
         return ""
     options = [f"{name}={value}" for name, value in registry.schema(function).items()]
     return f" [{', '.join(options)}]" if options else ""

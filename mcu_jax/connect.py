@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from mcu_jax import curves, losses, masks, metrics, paths, training, trees
+from mcu_jax import curves, losses, masks, metrics, optimizers, paths, training, trees
 from mcu_jax.base import Curve, Mask, Params, Path, Problem, RandomKey, Split
 
 ADAPTIVE = "adaptive"
@@ -127,12 +127,12 @@ def mcu(
     # Known before compiling, the mask leaves only the trained leaves to differentiate; else it freezes their updates.
     static = masks.static(tree_mask)
     moving, still = trees.partition(path.inner, everywhere if static is None else static)
+    terms = Partial(_terms(curve), problem, end, still, goal, None if isinstance(beta, str) else beta)
     result = training.fit(
-        Partial(_objective(curve), problem, end, still, goal, None if isinstance(beta, str) else beta),
+        training.Objective(terms, (mixed,)),
         moving,
-        (mixed,),
         fit_key,
-        optimizer=Partial(training.sgd, lr, momentum, mask=tree_mask if static is None else None),
+        optimizer=optimizers.make("sgd", lr, momentum, mask=tree_mask if static is None else None),
         epochs=epochs,
         batch_size=batch_size,
     )
@@ -140,10 +140,10 @@ def mcu(
 
 
 @functools.cache
-def _objective(curve: Curve) -> Callable[..., Float[Array, ""]]:
-    """MCU's loss along one kind of curve; cached, so that the same curve is the same function to the compiler."""
+def _terms(curve: Curve) -> Callable[..., tuple[training.Term, ...]]:
+    """MCU's objective along one kind of curve; cached, so that the same curve is the same function to the compiler."""
 
-    def loss(
+    def terms(
         problem: Problem,
         end: Params,
         still: Params,
@@ -152,21 +152,19 @@ def _objective(curve: Curve) -> Callable[..., Float[Array, ""]]:
         moving: Params,
         batches: tuple[training.Mixed],
         now: training.Now,
-    ) -> Float[Array, ""]:
+    ) -> tuple[training.Term, ...]:
         (batch,) = batches
         t_key, model_key = jax.random.split(now.key)
         params = curve(Path(problem.params, trees.combine(moving, still), end), jax.random.uniform(t_key))
         logits = training.logits(problem, params, batch.x, model_key)
         nll, hits = losses.nll(logits, batch.y), losses.correct(logits, batch.y)
         # A batch without forget examples has a forget mean and accuracy of 0, and so no penalty.
-        forget_loss = losses.masked_mean(nll, batch.is_forget)
-        retain_loss = losses.masked_mean(nll, ~batch.is_forget)
         if beta is None:
             accuracies = (
                 losses.masked_mean(hits, batch.is_forget),
                 losses.masked_mean(hits, ~batch.is_forget),
             )
             beta = adaptive_beta(*accuracies, goal)
-        return retain_loss - beta * forget_loss
+        return training.Term(nll, where=~batch.is_forget), training.Term(nll, -beta, batch.is_forget)
 
-    return loss
+    return terms

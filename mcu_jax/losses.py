@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -48,3 +50,24 @@ def masked_mean(values: Shaped[Array, "n"], mask: Bool[Array, "n"]) -> Float[Arr
     """Mean where the mask is True; 0 where it is nowhere True."""
     weights = mask.astype(jnp.float32)
     return jnp.sum(values.astype(jnp.float32) * weights) / jnp.maximum(jnp.sum(weights), 1.0)
+
+
+def superloss(values: Float[Array, "*n"], tau: Any, strength: Any) -> Float[Array, "*n"]:
+    """(ℓ − τ)σ + λ(log σ)², σ = exp(−W(½ max(−2/e, (ℓ − τ)/λ))) held constant: the derivative of W at −1/e is infinite.
+
+    strength: λ > 0. In the unit of the losses; may be negative. Castells et al. 2020 (NeurIPS), equations 3 and 5.
+    """
+    log_sigma = jax.lax.stop_gradient(-lambert_w(0.5 * jnp.maximum(-2 / jnp.e, (values - tau) / strength)))
+    return (values - tau) * jnp.exp(log_sigma) + strength * log_sigma**2
+
+
+def lambert_w(z: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """The principal branch of w eʷ = z for z ≥ −1/e, by Halley's iteration."""
+    root = jnp.sqrt(jnp.maximum(2 * (jnp.e * z + 1), 0.0))
+    near = -1 + root - root**2 / 3 + 11 / 72 * root**3
+    w = jnp.where(z < 0, near, jnp.log1p(jnp.maximum(z, 0.0)))
+    for _ in range(6):
+        off = w * jnp.exp(w) - z
+        slope = jnp.exp(w) * (w + 1) - (w + 2) * off / (2 * jnp.maximum(w + 1, 1e-3))
+        w = jnp.where(root < 1e-3, near, w - off / jnp.where(slope == 0, 1.0, slope))
+    return w

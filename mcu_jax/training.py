@@ -16,7 +16,7 @@ from jax.extend import core as jax_core
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
-from mcu_jax import losses, masks, trees
+from mcu_jax import curricula, losses, optimizers, trees
 from mcu_jax.base import Augment, Mask, Model, Params, Problem, RandomKey, Split, Stats
 
 SEGMENT_SECONDS = 1.0
@@ -87,59 +87,81 @@ def failures() -> Iterator[list[Int[Array, ""]]]:
         _failures.reset(token)
 
 
-def sgd(
-    lr: Any, momentum: Any = 0.9, weight_decay: Any = 0.0, clip: Any = None, mask: Mask | None = None
-) -> optax.GradientTransformation:
-    """SGD with heavy-ball momentum and coupled (L2) weight decay; `mask` as the last link."""
-    return chain(optax.trace(momentum), lr, weight_decay, clip, mask)
+class Term(NamedTuple):
+    """One part of an objective: coefficient · mean of the values, in nats.
+
+    values: of each example [n], or a scalar: a regulariser, which no curriculum weighs. where: the examples that count,
+    None for all; a mean over none of them is 0.
+    """
+
+    values: Float[Array, "*n"]
+    coefficient: Any = 1.0
+    where: Bool[Array, "n"] | None = None
 
 
-def cosine_sgd(
-    lr: Any, steps: Any, momentum: Any = 0.9, weight_decay: Any = 0.0, mask: Mask | None = None
-) -> optax.GradientTransformation:
-    """`sgd` with lr falling to 0 along half a cosine over `steps`."""
-    return chain(
-        optax.trace(momentum),
-        lambda count: 0.5 * lr * (1 + jnp.cos(jnp.pi * (count.astype(jnp.float32) / steps))),
-        weight_decay,
-        None,
-        mask,
-    )
+class Objective(NamedTuple):
+    """What is minimised: terms(params, batches, now) -> the Terms whose sum it is, and the streams of the batches.
 
+    terms: a module-level function or a `jax.tree_util.Partial` of one over arrays: then new values compile nothing.
+    streams: see `loop`.
+    """
 
-def chain(
-    direction: optax.GradientTransformation, lr: Any, weight_decay: Any, clip: Any, mask: Mask | None
-) -> optax.GradientTransformation:
-    """clip by global norm → weight decay → direction → lr → freeze."""
-    links = [] if clip is None else [optax.clip_by_global_norm(clip)]
-    links += [optax.add_decayed_weights(weight_decay), direction, optax.scale_by_learning_rate(lr)]
-    return optax.chain(*links, *([] if mask is None else [masks.freeze(mask)]))
+    terms: Callable[[Any, tuple, Now], tuple[Term, ...]]
+    streams: tuple[Any, ...]
 
 
 def fit(
-    loss: Callable[..., Float[Array, ""]],
+    objective: Objective,
     params: Params,
-    streams: tuple[Any, ...],
     key: RandomKey,
     *,
     optimizer: Callable[[], optax.GradientTransformation],
     epochs: int,
     batch_size: int,
+    curriculum: Callable | None = None,
 ) -> Fit:
-    """Minimises loss(params, batches, now) from `params`; the state of the result is the trained parameters.
+    """Minimises an objective from `params`; the state of the result is the trained parameters.
 
-    streams, batch_size: see `loop`; an epoch is one pass over the first stream. `loss` and `optimizer` are
-    module-level functions, or `jax.tree_util.Partial`s of them over arrays: then new values compile nothing.
+    An epoch is one pass over the first stream; streams, batch_size: see `loop`. optimizer, curriculum: as
+    `optimizers.make` and `curricula.make` give them.
     """
-    state = (params, optimizer().init(params))
-    steps = epochs * steps_per_epoch(_length(streams[0]), batch_size)
-    result = loop(descend(loss, optimizer), state, streams, key, steps=steps, batch_size=batch_size)
-    return result._replace(state=result.state[0])
+    state = begin(objective, params, key, optimizer, curriculum, batch_size)
+    steps = epochs * steps_per_epoch(_length(objective.streams[0]), batch_size)
+    update = descend(objective.terms, optimizer, curriculum)
+    result = loop(update, state, objective.streams, key, steps=steps, batch_size=batch_size)
+    return result._replace(state=result.state.params)
 
 
-def descend(loss: Callable, optimizer: Callable[[], optax.GradientTransformation]) -> Partial:
-    """An update for `loop`: one step down loss(params, batches, now); its state is (params, optimizer state)."""
-    return Partial(_descend, as_partial(loss), as_partial(optimizer))
+class Descent(NamedTuple):
+    """The state of `descend`. running: what the curriculum remembers of each term."""
+
+    params: Params
+    optimizer: Any
+    running: tuple[curricula.Running, ...]
+
+
+def begin(
+    objective: Objective,
+    params: Params,
+    key: RandomKey,
+    optimizer: Callable[[], optax.GradientTransformation],
+    curriculum: Callable | None,
+    batch_size: int,
+) -> Descent:
+    """Where a descent of the objective starts."""
+    terms: tuple = ()
+    if curriculum is not None:
+        batches = jax.tree.map(lambda leaf: leaf[: min(batch_size, leaf.shape[0])], objective.streams)
+        terms = jax.eval_shape(objective.terms, params, batches, Now(jnp.asarray(0), jnp.asarray(1), key))
+    return Descent(params, optimizer().init(params), tuple(curricula.start() for _ in terms))
+
+
+def descend(
+    terms: Callable, optimizer: Callable[[], optax.GradientTransformation], curriculum: Callable | None = None
+) -> Partial:
+    """An update for `loop`: one step down the sum of terms(params, batches, now); its state is a `Descent`."""
+    weigh = None if curriculum is None else as_partial(curriculum)
+    return Partial(_descend, as_partial(terms), as_partial(optimizer), weigh)
 
 
 def as_partial(function: Callable) -> Partial:
@@ -151,11 +173,33 @@ def as_partial(function: Callable) -> Partial:
     return Partial(function)
 
 
-def _descend(loss: Callable, optimizer: Callable, state: tuple, batches: tuple, now: Now) -> tuple[tuple, Array]:
-    params, opt_state = state
-    value, grads = jax.value_and_grad(loss)(params, batches, now)
-    updates, opt_state = optimizer().update(grads, opt_state, params)
-    return (optax.apply_updates(params, updates), opt_state), value
+def _descend(
+    terms: Callable, optimizer: Callable, curriculum: Callable | None, state: Descent, batches: tuple, now: Now
+) -> tuple[Descent, Array]:
+    def loss(params: Params) -> tuple[Array, tuple]:
+        found = terms(params, batches, now)
+        if curriculum is None:
+            return total(found), ()
+        weighed = [
+            curriculum(term.values, term.where, running) if term.values.ndim else (term.values, running)
+            for term, running in zip(found, state.running, strict=True)
+        ]
+        new = tuple(term._replace(values=values) for term, (values, _) in zip(found, weighed, strict=True))
+        return total(new), tuple(running for _, running in weighed)
+
+    (value, running), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+    chain = optax.with_extra_args_support(optimizer())
+    updates, opt_state = chain.update(
+        grads, state.optimizer, state.params, obj_fn=lambda params: loss(params)[0], step=now.step
+    )
+    return Descent(optax.apply_updates(state.params, updates), opt_state, running), value
+
+
+def total(terms: tuple[Term, ...]) -> Float[Array, ""]:
+    """Σ coefficient · mean."""
+    means = [jnp.mean(t.values) if t.where is None else losses.masked_mean(t.values, t.where) for t in terms]
+    parts = [term.coefficient * mean for term, mean in zip(terms, means, strict=True)]
+    return jnp.asarray(sum(parts[1:], parts[0]))
 
 
 def loop(
@@ -301,11 +345,50 @@ def from_scratch(
     init_key, fit_key = jax.random.split(key)
     steps = epochs * steps_per_epoch(_length(split), batch_size)
     return fit(
-        Partial(_augmented_cross_entropy(model, augment)),
+        Objective(Partial(_augmented_nll(model, augment)), (split,)),
         model.init(init_key, split.x[:1]),
-        (split,),
         fit_key,
-        optimizer=Partial(cosine_sgd, lr, steps, momentum, weight_decay),
+        optimizer=Partial(optimizers.cosine_sgd, lr, steps, momentum, weight_decay),
+        epochs=epochs,
+        batch_size=batch_size,
+    ).state
+
+
+@functools.cache
+def _augmented_nll(model: Model, augment: Augment | None) -> Callable:
+    """Before there is a problem: the terms of `from_scratch`; cached, so that the compiler sees one function."""
+
+    def terms(params: Params, batches: tuple[Split], now: Now) -> tuple[Term]:
+        (batch,) = batches
+        return (Term(losses.nll(_logits(model, augment, params, batch.x, now.key), batch.y)),)
+
+    return terms
+
+
+def unlearn(
+    problem: Problem,
+    objective: Objective,
+    key: RandomKey,
+    *,
+    epochs: int,
+    lr: Any,
+    momentum: Any,
+    weight_decay: Any,
+    batch_size: int,
+    optimizer: str,
+    curriculum: str,
+    mask: Mask | None = None,
+) -> Params:
+    """Minimises an objective from θ_o at a constant learning rate: what a gradient-based method does.
+
+    optimizer, curriculum: NAME or NAME:key=value of `optimizers.NAMES` and `curricula.NAMES`. mask: what may move.
+    """
+    return fit(
+        objective,
+        problem.params,
+        key,
+        optimizer=optimizers.make(optimizer, lr, momentum, weight_decay, mask=mask),
+        curriculum=curricula.make(curriculum),
         epochs=epochs,
         batch_size=batch_size,
     ).state
@@ -327,9 +410,9 @@ def mix(forget: Split, retain: Split) -> Mixed:
     )
 
 
-def cross_entropy(problem: Problem, params: Params, batch: Split | Mixed, key: RandomKey) -> Float[Array, ""]:
-    """Mean cross-entropy of an augmented batch in training mode, in nats."""
-    return jnp.mean(losses.nll(logits(problem, params, batch.x, key), batch.y))
+def nll(problem: Problem, params: Params, batch: Split | Mixed, key: RandomKey) -> Float[Array, "n"]:
+    """−log p(label) of the examples of an augmented batch in training mode, in nats."""
+    return losses.nll(logits(problem, params, batch.x, key), batch.y)
 
 
 def logits(problem: Problem, params: Params, x: Array, key: RandomKey) -> Float[Array, "n classes"]:
@@ -337,22 +420,41 @@ def logits(problem: Problem, params: Params, x: Array, key: RandomKey) -> Float[
     return _logits(problem.model, problem.augment, params, x, key)
 
 
+def features(problem: Problem, params: Params, x: Array, key: RandomKey) -> Float[Array, "n width"]:
+    """Last hidden layer of an augmented batch in training mode; of a model that tells it (`Model.features`)."""
+    x, _ = _augmented(problem.augment, x, key)
+    return problem.model.features(params, x)  # type: ignore[misc]
+
+
+class Teacher(NamedTuple):
+    """A frozen model with the statistics to evaluate it with."""
+
+    params: Params
+    stats: Stats
+
+
+def with_teacher(
+    problem: Problem, params: Params, teacher: Teacher, x: Array, key: RandomKey
+) -> tuple[Float[Array, "n classes"], Float[Array, "n classes"]]:
+    """(student's logits in training mode, teacher's in evaluation mode) of one augmented batch."""
+    x, model_key = _augmented(problem.augment, x, key)
+    frozen = problem.model.apply(teacher.params, x, teacher.stats)[0]
+    return problem.model.apply(params, x, None, model_key)[0], jax.lax.stop_gradient(frozen)
+
+
+def original(problem: Problem) -> Teacher:
+    """θ_o as a teacher."""
+    return Teacher(problem.params, evaluation_stats(problem))
+
+
 def _logits(model: Model, augment: Augment | None, params: Params, x: Array, key: RandomKey) -> Array:
-    augment_key, model_key = jax.random.split(key)
-    if augment is not None:
-        x = augment(x, augment_key)
+    x, model_key = _augmented(augment, x, key)
     return model.apply(params, x, None, model_key)[0]
 
 
-@functools.cache
-def _augmented_cross_entropy(model: Model, augment: Augment | None) -> Callable:
-    """Before there is a problem: the loss of `from_scratch`; cached, so that the compiler sees one function."""
-
-    def loss(params: Params, batches: tuple[Split], now: Now) -> Float[Array, ""]:
-        (batch,) = batches
-        return jnp.mean(losses.nll(_logits(model, augment, params, batch.x, now.key), batch.y))
-
-    return loss
+def _augmented(augment: Augment | None, x: Array, key: RandomKey) -> tuple[Array, RandomKey]:
+    augment_key, model_key = jax.random.split(key)
+    return (x if augment is None else augment(x, augment_key)), model_key
 
 
 # What is computed over a whole split in evaluation mode.
@@ -414,14 +516,29 @@ def gradient(problem: Problem, params: Params, split: Split, stats: Stats, *, ba
     return _over_batches(problem, params, split, stats, batch_size, _same)
 
 
+def mean_gradient(problem: Problem, params: Params, split: Split, stats: Stats, *, batch_size: int = 128) -> Params:
+    """Gradient of the mean cross-entropy of a split, in evaluation mode."""
+    return _over_batches(problem, params, split, stats, batch_size, _portion)
+
+
 def squared_gradient(problem: Problem, params: Params, split: Split, stats: Stats, *, batch_size: int = 128) -> Params:
     """Mean over the batches of a split of the squared batch gradient, in evaluation mode: a diagonal Fisher."""
-    total = _over_batches(problem, params, split, stats, batch_size, jnp.square)
+    total = _over_batches(problem, params, split, stats, batch_size, _square)
     return trees.scale(1 / -(-_length(split) // batch_size), total)
 
 
-def _same(x: Array) -> Array:
-    return x
+def _same(grads: Array, share: Array) -> Array:
+    del share
+    return grads
+
+
+def _portion(grads: Array, share: Array) -> Array:
+    return share * grads
+
+
+def _square(grads: Array, share: Array) -> Array:
+    del share
+    return jnp.square(grads)
 
 
 @functools.partial(jax.jit, static_argnames=("batch_size", "of"))
@@ -431,13 +548,16 @@ def _over_batches(
     split: Split,
     stats: Stats,
     batch_size: int,
-    of: Callable[[Array], Array],
+    of: Callable[[Array, Array], Array],
 ) -> Params:
+    """Sum over the batches of of(gradient, the batch's share of the examples)."""
+
     def loss(params: Params, batch: Split, weights: Array) -> Array:
         nll = losses.nll(problem.model.apply(params, batch.x, stats)[0], batch.y)
         return jnp.sum(nll * weights) / jnp.sum(weights)
 
     def add(total: Params, batch: tuple[Split, Array]) -> tuple[Params, None]:
-        return trees.add(total, jax.tree.map(of, jax.grad(loss)(params, *batch))), None
+        share = jnp.sum(batch[1]) / _length(split)
+        return trees.add(total, jax.tree.map(lambda g: of(g, share), jax.grad(loss)(params, *batch))), None
 
     return jax.lax.scan(add, trees.zeros_like(params), in_batches(split, batch_size))[0]

@@ -80,6 +80,11 @@ def dot(a: Params, b: Params) -> Float[Array, ""]:
     return jnp.sum(jnp.stack(jax.tree.leaves(products)))
 
 
+def l1_norm(tree: Params) -> Float[Array, ""]:
+    """Sum of the absolute values of all leaves."""
+    return jnp.sum(jnp.stack([jnp.sum(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
 def norm(tree: Params) -> Float[Array, ""]:
     """Euclidean norm of the whole tree, in float32."""
     return jnp.sqrt(dot(tree, tree))

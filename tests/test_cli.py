@@ -17,7 +17,19 @@ import pytest
 import yaml
 from conftest import SMALL
 
-from mcu_jax import checkpoint, cli, curves, datasets, methods, metrics, models, registry, runs
+from mcu_jax import (
+    checkpoint,
+    cli,
+    curricula,
+    curves,
+    datasets,
+    methods,
+    metrics,
+    models,
+    optimizers,
+    registry,
+    runs,
+)
 
 SETTINGS = "--train-size 60 --validation-size 40 --train.epochs 3 --epochs 3 --points 5 --seeds 0 1"
 FLAGS = SETTINGS.split()
@@ -67,7 +79,7 @@ def test_the_commands_are_told(arguments: list[str], capsys: pytest.CaptureFixtu
 def test_list_gives_every_name_first_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for module in (methods, curves, models, metrics, datasets):
+    for module in (methods, optimizers, curricula, curves, models, metrics, datasets):
         title = module.__name__.rpartition(".")[2] + ":"
         following = lines[lines.index(title) + 1 :][: len(module.NAMES)]
         assert [line.split()[0] for line in following] == list(module.NAMES)

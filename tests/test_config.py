@@ -95,6 +95,12 @@ def test_anything_else_is_another_run(change: dict) -> None:
 BAD = [
     ({"dataset": "digit"}, "Did you mean 'digits'"),
     ({"model": "mpl"}, "no model 'mpl'; did you mean 'mlp'"),
+    ({"pre": "ssd:curriculum=superloss"}, "ssd is a closed form, which takes no curriculum; these do: finetune"),
+    ({"baselines": ["mcu:optimizer=adam"]}, "mcu trains a path, which takes no optimizer"),
+    ({"pre": "finetune:optimizer=sofia"}, "no optimizer 'sofia'; did you mean 'sophia'"),
+    ({"pre": "finetune:optimizer=adam:b3=1"}, "optimizer adam has no hyper-parameter 'b3'"),
+    ({"pre": "finetune:curriculum=superlos"}, "no curriculum 'superlos'; did you mean 'superloss'"),
+    ({"pre": "bad_teacher:temperature=0"}, "temperature must be a number above 0"),
     ({"model": "mlp:hiden=3"}, "no hyper-parameter 'hiden'; did you mean 'hidden'"),
     ({"model": "mlp:hidden=0"}, "positive hidden widths"),
     ({"model": "preresnet:depth=21"}, "depth 6n"),

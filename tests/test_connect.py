@@ -134,7 +134,7 @@ def objective(problem: Problem, end: Any, inner: Any, batch: training.Mixed, cur
     now = training.Now(jnp.asarray(0), jnp.asarray(1), KEY)
     goal = paths.Targets(jnp.float32(0.9), jnp.float32(0.2))
     beta = None if beta is None else jnp.asarray(beta)
-    return connect._objective(curve)(problem, end, still, goal, beta, inner, (batch,), now)
+    return training.total(connect._terms(curve)(problem, end, still, goal, beta, inner, (batch,), now))
 
 
 def bent(problem: Problem, end: Any, bends: int) -> Any:
@@ -230,8 +230,8 @@ def test_an_epoch_is_the_forget_set_and_a_part_of_the_rest_drawn_once(
 ) -> None:
     drawn, halves = [], []
 
-    def spy(loss: Any, params: Any, streams: tuple, *_: Any, **options: Any) -> training.Fit:
-        drawn.append(streams)
+    def spy(objective: training.Objective, params: Any, *_: Any, **options: Any) -> training.Fit:
+        drawn.append(objective.streams)
         return training.Fit(params, jnp.zeros(1), jnp.asarray(-1))
 
     monkeypatch.setattr(training, "fit", spy)

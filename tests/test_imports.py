@@ -11,7 +11,15 @@ import mcu_jax
 
 ROOT = pathlib.Path(mcu_jax.__file__).parent
 LAYERS = (
-    *("base", "registry", "trees", "masks curves losses splits checkpoint", "datasets models", "training", "metrics"),
+    *(
+        "base",
+        "registry",
+        "trees",
+        "masks curves losses splits checkpoint",
+        "optimizers curricula datasets models",
+        "training",
+        "metrics",
+    ),
     *("paths", "connect", "methods", "runs", "report", "cli"),
 )
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer.split()}

@@ -7,7 +7,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.flatten_util import ravel_pytree
 
 from mcu_jax import connect, curves, masks, methods, models, paths, registry, training, trees
 from mcu_jax.base import Problem, Split
@@ -27,9 +28,11 @@ QUICK: dict[str, dict] = {
     **dict.fromkeys(methods.NAMES, FEW),
     "sfron": {"steps": 6, "batch_size": 32, "alpha": 1.0, "forget_every": 2},
     "ssd": {"alpha": 1.0, "fisher_batch": 32},
+    "influence": {"samples": 40, "damping": 0.1},
+    "fisher_noise": {"alpha": 0.01, "fisher_batch": 32},
     "mcu": {**FEW, "points": 5},
 }
-CLOSED_FORM = {"ssd"}
+KEYLESS = {"ssd"}
 DEFAULTS = {  # of the papers
     "retrain": {},
     "finetune": {"lr": 0.01, "epochs": 10},
@@ -50,6 +53,16 @@ DEFAULTS = {  # of the papers
         "clip": 7.0,
     },
     "ssd": {"alpha": 10.0, "dampening": 1.0},
+    "grad_diff": {"forget_weight": 1.0, "retain_weight": 1.0},
+    "scrub": {"gamma": 0.99, "temperature": 4.0},
+    "bad_teacher": {"temperature": 1.0},
+    "npo": {"beta": 0.1, "retain_weight": 1.0},
+    "simnpo": {"beta": 4.5, "margin": 0.0, "forget_weight": 0.125, "retain_weight": 1.0},
+    "delete": {},
+    "boundary_shrink": {"bound": 0.1, "lr": 1e-5},
+    "boundary_expand": {"lr": 1e-5},
+    "influence": {"samples": 1000},
+    "fisher_noise": {},
     "mcu": {
         "epochs": 10,
         "lr": 0.01,
@@ -118,7 +131,7 @@ def test_same_key_same_bits_and_another_key_others(
     assert len(compiled) == before
     chex.assert_trees_all_equal(first, again)
     difference = float(trees.norm(trees.sub(first, other)))
-    assert difference == 0 if name in CLOSED_FORM else difference > 1e-5
+    assert difference == 0 if name in KEYLESS else difference > 1e-5
 
 
 @every_method
@@ -186,27 +199,234 @@ def plain_sgd(slope: Callable, params: Any, decay: float = 0.0) -> Any:
     return params
 
 
-OBJECTIVES = {
-    "finetune": (lambda forget, retain, norm, left: retain, {}, 5e-4),
-    "gradient_ascent": (lambda forget, retain, norm, left: -forget, {}, 0.0),
-    "neggrad_plus": (lambda forget, retain, norm, left: retain - 0.4 * forget, {"beta": 0.4}, 5e-4),
-    "l1_sparse": (lambda forget, retain, norm, left: retain + 0.01 * left * norm, {"alpha": 0.01}, 0.0),
+def spread(logits: jax.Array, temperature: float = 1.0) -> jax.Array:
+    """A softmax by its definition."""
+    odds = jnp.exp(logits / temperature)
+    return odds / jnp.sum(odds, 1, keepdims=True)
+
+
+def divergence(p: jax.Array, q: jax.Array) -> jax.Array:
+    """Mean of KL(p ‖ q); where p is 0, so is its part."""
+    return jnp.mean(jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1.0) / q), 0.0), 1))
+
+
+def npo(nll: jax.Array, beta: float) -> jax.Array:
+    return -2 / beta * jnp.mean(jnp.log(1 / (1 + jnp.exp(-beta * nll))))
+
+
+class Seen(NamedTuple):
+    """What an objective may look at: losses of every example, probabilities, θ_o's of either, and the rest."""
+
+    forget: jax.Array
+    retain: jax.Array
+    logits: jax.Array
+    logits_retain: jax.Array
+    original: "Seen"
+    random: jax.Array
+    labels: jax.Array
+    norm: jax.Array
+    left: jax.Array
+
+
+def deleted(seen: Seen) -> jax.Array:
+    others = jax.nn.one_hot(seen.labels, 10) == 0
+    kept = jnp.where(others, spread(seen.original.logits), 0.0)
+    return divergence(kept / kept.sum(1, keepdims=True), spread(seen.logits))
+
+
+OBJECTIVES: dict[str, tuple[Callable[[Seen], jax.Array], dict, float]] = {
+    "finetune": (lambda s: s.retain.mean(), {}, 5e-4),
+    "gradient_ascent": (lambda s: -s.forget.mean(), {}, 0.0),
+    "neggrad_plus": (lambda s: s.retain.mean() - 0.4 * s.forget.mean(), {"beta": 0.4}, 5e-4),
+    "l1_sparse": (lambda s: s.retain.mean() + 0.01 * s.left * s.norm, {"alpha": 0.01}, 0.0),
+    "npo": (
+        lambda s: npo(s.forget - s.original.forget, 0.5) + 0.7 * s.retain.mean(),
+        {"beta": 0.5, "retain_weight": 0.7},
+        0.0,
+    ),
+    "simnpo": (
+        lambda s: 0.3 * npo(s.forget - 0.2, 1.5) + 0.7 * s.retain.mean(),
+        {"beta": 1.5, "margin": 0.2, "forget_weight": 0.3, "retain_weight": 0.7},
+        0.0,
+    ),
+    "bad_teacher": (
+        lambda s: (
+            divergence(spread(s.original.logits_retain, 2.0), spread(s.logits_retain, 2.0))
+            + divergence(spread(s.random, 2.0), spread(s.logits, 2.0))
+        ),
+        {"temperature": 2.0},
+        0.0,
+    ),
+    "delete": (deleted, {}, 0.0),
 }
+
+
+def by_definition(nll_logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return -jnp.take_along_axis(jax.nn.log_softmax(nll_logits), labels[:, None], 1)[:, 0]
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_objective_is_the_formula(problem: Problem, name: str) -> None:
     """`left`: the share of steps to come, with which l1's penalty falls to 0."""
     objective, given, decay = OBJECTIVES[name]
+    fresh = problem.model.init(jax.random.fold_in(KEYS[0], 1), problem.retain.x[:1])
+
+    def look(params: Any, original: Any, left: Any) -> Seen:
+        forget, retain = (problem.model.apply(params, split.x)[0] for split in (problem.forget, problem.retain))
+        norm = sum(jnp.sum(jnp.abs(leaf)) for leaf in jax.tree.leaves(params))
+        nll = by_definition(forget, problem.forget.y), by_definition(retain, problem.retain.y)
+        random = problem.model.apply(fresh, problem.forget.x)[0]
+        return Seen(*nll, forget, retain, original, random, problem.forget.y, norm, left)
+
+    original = look(problem.params, None, None)
 
     def loss(params: Any, step: jax.Array) -> jax.Array:
-        forget, retain = (cross_entropy(problem, params, split) for split in (problem.forget, problem.retain))
-        norm = sum(jnp.sum(jnp.abs(leaf)) for leaf in jax.tree.leaves(params))
-        return objective(forget, retain, norm, 1 - step / STEPS)
+        return objective(look(params, original, 1 - step / STEPS))
 
     expected = plain_sgd(jax.grad(loss), problem.params, decay)
     found = getattr(methods, name)(problem, KEYS[0], **WHOLE, **given)
     chex.assert_trees_all_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_grad_diff_takes_as_many_of_either_set(problem: Problem) -> None:
+    """Of 24 forget examples and one class of retain examples, so that which of these are drawn is no matter."""
+    retain = Split(problem.retain.x * 0 + problem.retain.x[:1], problem.retain.y * 0 + problem.retain.y[:1])
+    problem = dataclasses.replace(problem, retain=retain)
+    expected = plain_sgd(
+        lambda params, step: jax.tree.map(
+            lambda f, r: 0.6 * r - 0.5 * f,
+            *(gradient(problem, params, split) for split in (problem.forget, problem.retain)),
+        ),
+        problem.params,
+    )
+    found = methods.grad_diff(problem, KEYS[0], forget_weight=0.5, retain_weight=0.6, **WHOLE)
+    chex.assert_trees_all_close(found, expected, rtol=1e-3, atol=1e-5)
+    seen = methods._grad_diff.objective(problem, KEYS[0], forget_weight=0.5, retain_weight=0.6)
+    now = training.Now(jnp.asarray(0), jnp.asarray(1), KEYS[0])
+    terms = seen.terms(problem.params, (problem.forget, problem.retain), now)
+    assert [len(term.values) for term in terms] == [len(problem.forget.y)] * 2
+
+
+@pytest.mark.parametrize("max_epochs", [1, 3])
+def test_scrub_is_the_slow_reference(problem: Problem, max_epochs: int) -> None:
+    """One batch of either set: every epoch is one step, the first of them with an ascent before it."""
+    original = [spread(problem.model.apply(problem.params, s.x)[0], 2.0) for s in (problem.forget, problem.retain)]
+
+    def distance(params: Any, i: int) -> jax.Array:
+        split = (problem.forget, problem.retain)[i]
+        return 4 * divergence(original[i], spread(problem.model.apply(params, split.x)[0], 2.0))
+
+    away = jax.jit(jax.grad(lambda params: -distance(params, 0)))
+    towards = jax.jit(
+        jax.grad(lambda params: 0.9 * cross_entropy(problem, params, problem.retain) + 0.3 * distance(params, 1))
+    )
+    params, velocity = problem.params, trees.zeros_like(problem.params)
+    for step in range(STEPS):
+        for slope in [away] * (step < max_epochs) + [towards]:
+            velocity = jax.tree.map(lambda v, g, p: 0.9 * v + g + 5e-4 * p, velocity, slope(params), params)
+            params = jax.tree.map(lambda p, v: p - LR * v, params, velocity)
+    found = methods.scrub(problem, KEYS[0], gamma=0.9, alpha=0.3, temperature=2.0, max_epochs=max_epochs, **WHOLE)
+    chex.assert_trees_all_close(found, params, rtol=1e-3, atol=1e-5)
+    assert float(distance(found, 0)) > 0, "the student moved"
+
+
+def test_boundary_shrink_teaches_the_nearest_wrong_class(problem: Problem) -> None:
+    x, y = models.as_float(problem.forget.x), problem.forget.y
+    slope = jax.grad(lambda x: jnp.sum(by_definition(problem.model.apply(problem.params, x)[0], y)))(x)
+    beyond = np.array(problem.model.apply(problem.params, x + 2 * 0.2 * jnp.sign(slope))[0])
+    beyond[np.arange(len(y)), y] = -np.inf
+    nearest = Split(problem.forget.x, jnp.asarray(beyond.argmax(1), y.dtype))
+    expected = plain_sgd(lambda params, step: gradient(problem, params, nearest), problem.params)
+    found = methods.boundary_shrink(problem, KEYS[0], bound=0.2, **WHOLE)
+    chex.assert_trees_all_close(found, expected, rtol=1e-3, atol=1e-5)
+    assert not bool(jnp.any(nearest.y == y))
+
+
+def test_boundary_expand_teaches_a_class_of_its_own_and_drops_it(problem: Problem) -> None:
+    """The network with one more output, from the same first column."""
+    hidden = problem.params["head"]["kernel"].shape[0]
+    column = jax.random.normal(jax.random.split(KEYS[0])[0], (hidden,)) / jnp.sqrt(hidden)
+    wide = models.mlp(num_classes=11, hidden=(16,))
+    head = problem.params["head"]
+    start = {
+        **problem.params,
+        "head": {
+            "kernel": jnp.concatenate([head["kernel"], column[:, None]], 1),
+            "bias": jnp.append(head["bias"], 0.0),
+        },
+    }
+    widened = dataclasses.replace(problem, model=wide, params=start, num_classes=11)
+    extra = Split(problem.forget.x, jnp.full_like(problem.forget.y, 10))
+    expected = plain_sgd(lambda params, step: gradient(widened, params, extra), start)
+    expected["head"] = {"kernel": expected["head"]["kernel"][:, :10], "bias": expected["head"]["bias"][:10]}
+    found = methods.boundary_expand(problem, KEYS[0], **WHOLE)
+    chex.assert_trees_all_close(found, expected, rtol=1e-3, atol=1e-5)
+    own = dataclasses.replace(problem, model=models.adapt(biases))
+    with pytest.raises(ValueError, match="features"):
+        methods.boundary_expand(own, KEYS[0])
+
+
+def test_influence_is_the_slow_reference(problem: Problem) -> None:
+    """With every retain example drawn, the Fisher matrix itself, inverted."""
+    flat, _ = ravel_pytree(problem.params)
+    grads = [
+        ravel_pytree(
+            gradient(problem, problem.params, Split(problem.retain.x[i : i + 1], problem.retain.y[i : i + 1]))
+        )[0]
+        for i in range(len(problem.retain.y))
+    ]
+    g = np.stack(grads).astype(np.float64)
+    fisher = g.T @ g / len(g) + 0.05 * np.eye(flat.size)
+    of_forget = ravel_pytree(gradient(problem, problem.params, problem.forget))[0]
+    v = 0.2 * (np.float64(of_forget) - g.mean(0))
+    expected = np.float64(flat) + 0.3 * np.linalg.solve(fisher, v)
+    found = methods.influence(problem, KEYS[0], alpha=0.3, damping=0.05)
+    np.testing.assert_allclose(ravel_pytree(found)[0], expected, rtol=1e-3, atol=1e-4)
+    assert len(problem.forget.y) / 120 == 0.2
+
+
+def test_fisher_noise_is_strong_where_the_retain_set_does_not_look(problem: Problem) -> None:
+    fisher = squared(problem, problem.retain, 48)
+    found = methods.fisher_noise(problem, KEYS[0], alpha=0.02, limit=30.0, fisher_batch=48)
+    scaled = jax.tree.map(
+        lambda new, old, f: np.asarray(new - old) / (0.02 * np.minimum(np.asarray(f + 1e-30) ** -0.25, 30.0)),
+        found,
+        problem.params,
+        fisher,
+    )
+    noise = np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(scaled)])
+    limited = np.concatenate([np.ravel(f) < 30.0**-4 for f in jax.tree.leaves(fisher)])
+    assert 0.05 < limited.mean() < 0.95
+    for part in (noise, noise[limited], noise[~limited]):
+        assert abs(part.mean()) < 0.15
+        assert part.std() == pytest.approx(1, abs=0.15)
+
+
+# Curricula and optimisers, with any method that descends.
+
+GRADIENT = [name for name in methods.NAMES if "optimizer" in registry.schema(getattr(methods, name))]
+
+
+def test_methods_that_descend_take_both_and_the_others_neither() -> None:
+    assert set(methods.NAMES) - set(GRADIENT) == {"retrain", "ssd", "influence", "fisher_noise", "mcu"}
+    for name in methods.NAMES:
+        assert ("curriculum" in registry.schema(getattr(methods, name))) == (name in GRADIENT)
+
+
+@pytest.mark.parametrize(
+    "given", [{"curriculum": "superloss:strength=0.5"}, {"optimizer": "sophia_fisher", "lr": 1e-3}]
+)
+@pytest.mark.parametrize("name", GRADIENT)
+def test_a_curriculum_or_optimiser_changes_the_result(problem: Problem, run: Run, name: str, given: dict) -> None:
+    found = getattr(methods, name)(problem, KEYS[0], **{**QUICK[name], **given})
+    chex.assert_tree_all_finite(found)
+    assert float(trees.norm(trees.sub(found, run(name)))) > 1e-4
+
+
+def test_unknown_curricula_and_optimisers_are_named(problem: Problem) -> None:
+    for given, near in (({"curriculum": "superlos"}, "superloss"), ({"optimizer": "sofia"}, "sophia")):
+        with pytest.raises(registry.UnknownNameError, match=near):
+            methods.finetune(problem, KEYS[0], **given)
 
 
 def test_neg_tv_is_the_negated_task_vector(problem: Problem) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from mcu_jax import losses, training, trees
+from mcu_jax import losses, optimizers, training, trees
 from mcu_jax.base import Problem, Split
 
 KEY = jax.random.key(3)
@@ -22,14 +22,15 @@ START = {"w": jnp.array([0.5, -1.0, 2.0]), "b": jnp.asarray(0.1)}
 RATE, MOMENTUM, DECAY = 0.05, 0.9, 0.1
 
 
-def squares(params: dict, batches: tuple, now: training.Now) -> jax.Array:
+def squares(params: dict, batches: tuple, now: training.Now) -> tuple[training.Term, ...]:
     (batch,) = batches
-    return jnp.mean(jnp.square(batch["x"] @ params["w"] + params["b"] - batch["y"]))
+    return (training.Term(jnp.square(batch["x"] @ params["w"] + params["b"] - batch["y"])),)
 
 
 def fit(key: jax.Array = KEY, lr: Any = RATE, loss: Any = squares, **kwargs: Any) -> training.Fit:
     options = {"epochs": 3, "batch_size": 4, **kwargs}
-    return training.fit(loss, START, (DATA,), key, optimizer=Partial(training.sgd, lr, MOMENTUM, DECAY), **options)
+    objective = training.Objective(loss, (DATA,))
+    return training.fit(objective, START, key, optimizer=optimizers.make("sgd", lr, MOMENTUM, DECAY), **options)
 
 
 def test_steps_are_a_hand_written_loop() -> None:
@@ -51,7 +52,7 @@ def test_steps_are_a_hand_written_loop() -> None:
 
 
 def test_learning_rate_of_cosine_sgd_falls_to_zero() -> None:
-    chain = training.cosine_sgd(0.2, 10, 0.0)
+    chain = optimizers.cosine_sgd(0.2, 10, 0.0)
     state, rates = chain.init(START), []
     for _ in range(10):
         updates, state = chain.update(jax.tree.map(jnp.ones_like, START), state, START)
@@ -60,7 +61,7 @@ def test_learning_rate_of_cosine_sgd_falls_to_zero() -> None:
 
 
 def test_clip_is_by_global_norm_before_decay() -> None:
-    chain = training.sgd(1.0, 0.0, 0.5, clip=2.0)
+    chain = optimizers.sgd(1.0, 0.0, 0.5, clip=2.0)
     updates, _ = chain.update({"w": jnp.array([30.0, 40.0])}, chain.init({"w": jnp.ones(2)}), {"w": jnp.ones(2)})
     np.testing.assert_allclose(updates["w"], [-1.7, -2.1], rtol=1e-6)
 
@@ -127,14 +128,16 @@ def test_new_values_compile_nothing() -> None:
     assert training._compiled._cache_size() == before
 
 
-def poisoned(at: Any, params: dict, batches: tuple, now: training.Now) -> jax.Array:
+def poisoned(at: Any, params: dict, batches: tuple, now: training.Now) -> tuple[training.Term, ...]:
     """Not finite from step `at` on."""
-    return squares(params, batches, now) * jnp.where(now.step >= at, jnp.nan, 1.0)
+    (term,) = squares(params, batches, now)
+    return (term._replace(coefficient=jnp.where(now.step >= at, jnp.nan, 1.0)),)
 
 
-def steep(at: Any, params: dict, batches: tuple, now: training.Now) -> jax.Array:
+def steep(at: Any, params: dict, batches: tuple, now: training.Now) -> tuple[training.Term, ...]:
     """A finite loss whose gradient is not finite at step `at`."""
-    return squares(params, batches, now) + jnp.sqrt(jnp.where(now.step == at, 0.0 * params["b"], 1.0))
+    cliff = jnp.sqrt(jnp.where(now.step == at, 0.0 * params["b"], 1.0))
+    return *squares(params, batches, now), training.Term(cliff)
 
 
 @pytest.mark.parametrize("loss", [poisoned, steep])
@@ -299,8 +302,8 @@ def test_training_augments_and_evaluation_does_not(normed: Any) -> None:
     batch = plain.retain
     logits = training.logits(augmented, plain.params, batch.x, KEY)
     np.testing.assert_allclose(logits, jnp.zeros_like(logits), atol=1e-6)
-    assert float(training.cross_entropy(augmented, plain.params, batch, KEY)) == pytest.approx(np.log(3), rel=1e-5)
-    assert float(training.cross_entropy(plain, plain.params, batch, KEY)) != pytest.approx(np.log(3), rel=1e-3)
+    assert float(jnp.mean(training.nll(augmented, plain.params, batch, KEY))) == pytest.approx(np.log(3), rel=1e-5)
+    assert float(jnp.mean(training.nll(plain, plain.params, batch, KEY))) != pytest.approx(np.log(3), rel=1e-3)
 
 
 def test_mixed_streams_know_what_is_to_forget(normed: Any) -> None:

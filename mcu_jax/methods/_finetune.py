@@ -17,18 +17,28 @@ def finetune(
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     batch_size: int = 128,
+    optimizer: str = "sgd",
+    curriculum: str = "none",
 ) -> Params:
-    """Fine-tuning on D_r: min L_r from θ_o (Warnecke et al. 2021, arXiv 2108.11577)."""
-    return training.fit(
-        Partial(_loss, problem),
-        problem.params,
-        (problem.retain,),
+    """Fine-tuning on D_r: min L_r (Golatkar et al. 2020, arXiv 1911.04933)."""
+    return training.unlearn(
+        problem,
+        objective(problem, key),
         key,
-        optimizer=Partial(training.sgd, lr, momentum, weight_decay),
         epochs=epochs,
+        lr=lr,
+        momentum=momentum,
+        weight_decay=weight_decay,
         batch_size=batch_size,
-    ).state
+        optimizer=optimizer,
+        curriculum=curriculum,
+    )
 
 
-def _loss(problem: Problem, params: Params, batches: tuple, now: training.Now) -> Any:
-    return training.cross_entropy(problem, params, batches[0], now.key)
+def objective(problem: Problem, key: RandomKey) -> training.Objective:
+    del key
+    return training.Objective(Partial(_terms, problem), (problem.retain,))
+
+
+def _terms(problem: Problem, params: Params, batches: tuple, now: training.Now) -> Any:
+    return (training.Term(training.nll(problem, params, batches[0], now.key)),)

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-from jax.tree_util import Partial
-
 from mcu_jax import training, trees
 from mcu_jax.base import Params, Problem, RandomKey
-from mcu_jax.methods._finetune import _loss
+from mcu_jax.methods._finetune import objective
 
 
 def neg_tv(
@@ -17,15 +15,20 @@ def neg_tv(
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     batch_size: int = 128,
+    optimizer: str = "sgd",
+    curriculum: str = "none",
 ) -> Params:
     """Negated task vector: θ_o − α(θ_ft − θ_o), θ_ft fine-tuned on D_f (Ilharco et al. 2022, arXiv 2212.04089)."""
-    tuned = training.fit(
-        Partial(_loss, problem),
-        problem.params,
-        (problem.forget,),
+    tuned = training.unlearn(
+        problem,
+        objective(problem, key)._replace(streams=(problem.forget,)),
         key,
-        optimizer=Partial(training.sgd, lr, momentum, weight_decay),
         epochs=epochs,
+        lr=lr,
+        momentum=momentum,
+        weight_decay=weight_decay,
         batch_size=batch_size,
-    ).state
+        optimizer=optimizer,
+        curriculum=curriculum,
+    )
     return trees.sub(problem.params, trees.scale(alpha, trees.sub(tuned, problem.params)))

@@ -19,21 +19,33 @@ def neggrad_plus(
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     batch_size: int = 128,
+    optimizer: str = "sgd",
+    curriculum: str = "none",
 ) -> Params:
     """NegGrad+: min L_r − β L_f, a batch of either at every step (Kurmanji et al. 2023, arXiv 2302.09880)."""
-    return training.fit(
-        Partial(_loss, problem, beta),
-        problem.params,
-        (problem.retain, problem.forget),
+    return training.unlearn(
+        problem,
+        objective(problem, key, beta=beta),
         key,
-        optimizer=Partial(training.sgd, lr, momentum, weight_decay),
         epochs=epochs,
+        lr=lr,
+        momentum=momentum,
+        weight_decay=weight_decay,
         batch_size=batch_size,
-    ).state
+        optimizer=optimizer,
+        curriculum=curriculum,
+    )
 
 
-def _loss(problem: Problem, beta: Any, params: Params, batches: tuple, now: training.Now) -> Any:
+def objective(problem: Problem, key: RandomKey, *, beta: Any) -> training.Objective:
+    del key
+    return training.Objective(Partial(_terms, problem, beta), (problem.retain, problem.forget))
+
+
+def _terms(problem: Problem, beta: Any, params: Params, batches: tuple, now: training.Now) -> Any:
     retain, forget = batches
     retain_key, forget_key = jax.random.split(now.key)
-    retain_loss = training.cross_entropy(problem, params, retain, retain_key)
-    return retain_loss - beta * training.cross_entropy(problem, params, forget, forget_key)
+    return (
+        training.Term(training.nll(problem, params, retain, retain_key)),
+        training.Term(training.nll(problem, params, forget, forget_key), -beta),
+    )

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from mcu_jax.models._adapt import adapt
 from mcu_jax.models._cnn import cnn
+from mcu_jax.models._linen import as_float
 from mcu_jax.models._mlp import mlp
 from mcu_jax.models._preresnet import preresnet
 
 NAMES = ("mlp", "cnn", "preresnet")
 
-__all__ = ["NAMES", "adapt", "cnn", "mlp", "preresnet"]
+__all__ = ["NAMES", "adapt", "as_float", "cnn", "mlp", "preresnet"]

@@ -13,7 +13,20 @@ from typing import Any
 
 import yaml
 
-from mcu_jax import base, connect, curves, datasets, masks, methods, models, paths, registry, splits
+from mcu_jax import (
+    base,
+    connect,
+    curricula,
+    curves,
+    datasets,
+    masks,
+    methods,
+    models,
+    optimizers,
+    paths,
+    registry,
+    splits,
+)
 from mcu_jax.runs import _recipes
 
 
@@ -297,7 +310,10 @@ def _check_numbers(config: Config) -> None:
         raise ConfigError(f"seeds are one or more different whole numbers from 0 on, given {list(seeds)}")
 
 
-_POSITIVE = {"epochs", "steps", "lr", "batch_size", "fisher_batch", "forget_every", "clip", "bends", "retain_fraction"}
+_POSITIVE = {
+    *("epochs", "steps", "lr", "batch_size", "fisher_batch", "forget_every", "clip", "bends", "retain_fraction"),
+    *("samples", "damping", "temperature", "limit"),
+}
 _FRACTIONS = {"keep", "retain_filter", "retain_fraction"}
 
 
@@ -362,6 +378,7 @@ def _methods(config: Config, recipe: Mapping[str, Any]) -> dict[str, tuple[str, 
             )
         if name == "mcu":
             _check_mcu(spec == config.pre, options)
+        _check_composable(name, method, options)
         options = registry.bind(method, options, f"method {name}")
         common: dict[str, Any] = (
             {"batch_size": config.train.batch_size} if "batch_size" in registry.schema(method) else {}
@@ -377,6 +394,9 @@ def _methods(config: Config, recipe: Mapping[str, Any]) -> dict[str, tuple[str, 
             }
         options = {**registry.schema(method), **common, **recipe["methods"].get(name, {}), **options}
         _check_options(f"{spec}: ", options)
+        if "optimizer" in options:
+            optimizers.make(options["optimizer"], options["lr"])
+            curricula.make(options["curriculum"])
         if name == "mcu":
             _beta(options["beta"])
             _mask_kind(options["mask"])
@@ -385,6 +405,15 @@ def _methods(config: Config, recipe: Mapping[str, Any]) -> dict[str, tuple[str, 
             paths.points(options["points"])
         found[spec] = (name, options)
     return found
+
+
+def _check_composable(name: str, method: Any, options: Mapping[str, Any]) -> None:
+    """A curriculum or an optimiser is for methods that descend a loss of their own from the original."""
+    asked = {"curriculum", "optimizer"} & set(options)
+    if asked and "optimizer" not in registry.schema(method):
+        kind = "trains a path" if name == "mcu" else "is a closed form"
+        able = [each for each in methods.NAMES if "optimizer" in registry.schema(getattr(methods, each))]
+        raise ConfigError(f"{name} {kind}, which takes no {' or '.join(sorted(asked))}; these do: {', '.join(able)}")
 
 
 def _check_mcu(is_pre: bool, options: Mapping[str, Any]) -> None:

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from mcu_jax import losses, training
+from mcu_jax.base import Params, Problem, RandomKey
+
+
+def delete(
+    problem: Problem,
+    key: RandomKey,
+    *,
+    epochs: int = 10,
+    lr: float = 0.01,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    batch_size: int = 128,
+    optimizer: str = "sgd",
+    curriculum: str = "none",
+) -> Params:
+    """DELETE: min KL(q ‖ p) on D_f, q the softmax of θ_o's logits without the true class.
+
+    Zhou et al. 2025, arXiv 2503.23751. Needs no retain data.
+    """
+    return training.unlearn(
+        problem,
+        objective(problem, key),
+        key,
+        epochs=epochs,
+        lr=lr,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        curriculum=curriculum,
+    )
+
+
+def objective(problem: Problem, key: RandomKey) -> training.Objective:
+    del key
+    return training.Objective(Partial(_terms, problem, training.original(problem)), (problem.forget,))
+
+
+def _terms(problem: Problem, teacher: training.Teacher, params: Params, batches: tuple, now: training.Now) -> Any:
+    (forget,) = batches
+    student, original = training.with_teacher(problem, params, teacher, forget.x, now.key)
+    true = jax.nn.one_hot(forget.y, problem.num_classes, dtype=bool)
+    # Not −∞, of which 0 · log 0 would be no number.
+    return (training.Term(losses.kl(jnp.where(true, -1e9, original), student)),)

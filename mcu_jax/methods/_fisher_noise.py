@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from mcu_jax import training
+from mcu_jax.base import Params, Problem, RandomKey
+
+
+def fisher_noise(
+    problem: Problem, key: RandomKey, *, alpha: float = 1e-3, limit: float = 100.0, fisher_batch: int = 64
+) -> Params:
+    """Fisher forgetting: θ_o + α min(F_r^(−1/4), limit) · noise, elementwise (Golatkar et al. 2020, arXiv 1911.04933).
+
+    F_r: diagonal Fisher information, the mean of the squared gradients of batches of `fisher_batch` retain examples:
+    what D_r does not need is drowned in standard normal noise. Closed form.
+    """
+    stats = training.evaluation_stats(problem)
+    fisher = training.squared_gradient(problem, problem.params, problem.retain, stats, batch_size=fisher_batch)
+    leaves, structure = jax.tree.flatten(problem.params)
+    noise = jax.tree.unflatten(
+        structure,
+        [jax.random.normal(jax.random.fold_in(key, i), leaf.shape, leaf.dtype) for i, leaf in enumerate(leaves)],
+    )
+    # F^(−1/4) < limit where F > limit^(−4): so that F = 0 is no division.
+    return jax.tree.map(
+        lambda theta, f, z: theta + alpha * jnp.maximum(f, limit**-4.0) ** -0.25 * z, problem.params, fisher, noise
+    )
