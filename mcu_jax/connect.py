@@ -117,54 +117,128 @@ def mcu(
     if isinstance(mask, str):
         mask = mcu_mask(problem, mask_key, kind=mask, keep=keep, retain_filter=retain_filter)
     goal = targets(problem)
-    path = curves.straight(problem.params, end, bends)
-
     half_size = max(1, round(retain_fraction * len(problem.retain.y)))
     half = jax.random.permutation(half_key, len(problem.retain.y))[:half_size]
     mixed = training.mix(problem.forget, Split(*(jnp.asarray(leaf)[half] for leaf in problem.retain)))
+    path, found = train(
+        training.Objective(Partial(_penalised, problem, goal, None if isinstance(beta, str) else beta), (mixed,)),
+        problem.params,
+        end,
+        fit_key,
+        mask=None if mask is None else mask.mask,
+        curve=curve,
+        bends=bends,
+        epochs=epochs,
+        lr=lr,
+        momentum=momentum,
+        batch_size=batch_size,
+    )
+    return path, PathInfo(found, goal, mask)
+
+
+def _penalised(
+    problem: Problem,
+    goal: paths.Targets,
+    beta: float | Float[Any, ""] | None,
+    params: Params,
+    batches: tuple[training.Mixed],
+    now: training.Now,
+) -> tuple[training.Term, ...]:
+    (batch,) = batches
+    logits = training.logits(problem, params, batch.x, now.key)
+    nll, hits = losses.nll(logits, batch.y), losses.correct(logits, batch.y)
+    # A batch without forget examples has a forget mean and accuracy of 0, and so no penalty.
+    if beta is None:
+        accuracies = (losses.masked_mean(hits, batch.is_forget), losses.masked_mean(hits, ~batch.is_forget))
+        beta = adaptive_beta(*accuracies, goal)
+    return training.Term(nll, where=~batch.is_forget), training.Term(nll, -beta, batch.is_forget)
+
+
+def neutral(problem: Problem, *, weight: float = 0.2) -> training.Objective:
+    """Of no method: L_r − λ min(L_f, cap), λ = `weight`, cap = log of the number of classes, the loss of a guess."""
+    return training.Objective(Partial(_neutral, problem, weight), (problem.retain, problem.forget))
+
+
+def _neutral(
+    problem: Problem, weight: Any, params: Params, batches: tuple, now: training.Now
+) -> tuple[training.Term, ...]:
+    retain, forget = batches
+    retain_key, forget_key = jax.random.split(now.key)
+    lost = jnp.mean(training.nll(problem, params, forget, forget_key))
+    return (
+        training.Term(training.nll(problem, params, retain, retain_key)),
+        training.Term(jnp.minimum(lost, jnp.log(problem.num_classes)), -weight),
+    )
+
+
+def train(
+    objective: training.Objective,
+    start: Params,
+    end: Params,
+    key: RandomKey,
+    *,
+    mask: Mask | None = None,
+    curve: Curve = curves.bezier,
+    bends: int = 1,
+    sampling: str = "uniform",
+    origin: Params | None = None,
+    epochs: int = 10,
+    lr: float = 0.01,
+    momentum: float = 0.9,
+    batch_size: int = 128,
+) -> tuple[Path, Float[Array, "steps"]]:
+    """Trains a path between two models, min over its inner points of E_t [objective at φ(t)]; gives the losses too.
+
+    One t a mini-batch, the exact gradient through φ; the ends are not differentiated. Garipov et al. 2018, arXiv
+    1802.10026. objective: of a method (`methods.objective`), or `neutral`. mask: weights outside it never leave where
+    they began. sampling: of t, one of `SAMPLING`. origin: where every inner point begins; None: on the straight line.
+    Raises TreeMismatchError where the models differ, ValueError for another sampling.
+    """
+    trees.check_alike(start, end, "the two ends of a path")
+    if sampling not in SAMPLING:
+        raise ValueError(f"t is drawn one of these ways: {', '.join(SAMPLING)}; given {sampling!r}")
+    path = curves.straight(start, end, bends)
+    if origin is not None:
+        trees.check_alike(start, origin, "the ends of a path and where its inner points begin")
+        path = path._replace(inner=trees.stack([origin] * bends))
     everywhere = jax.tree.map(lambda _: True, path.inner)
-    tree_mask = everywhere if mask is None else mask.mask
+    tree_mask = everywhere if mask is None else mask
     # Known before compiling, the mask leaves only the trained leaves to differentiate; else it freezes their updates.
     static = masks.static(tree_mask)
     moving, still = trees.partition(path.inner, everywhere if static is None else static)
-    terms = Partial(_terms(curve), problem, end, still, goal, None if isinstance(beta, str) else beta)
+    terms = Partial(_along(curve, SAMPLING[sampling]), training.as_partial(objective.terms), start, end, still)
     result = training.fit(
-        training.Objective(terms, (mixed,)),
+        training.Objective(terms, objective.streams),
         moving,
-        fit_key,
+        key,
         optimizer=optimizers.make("sgd", lr, momentum, mask=tree_mask if static is None else None),
         epochs=epochs,
         batch_size=batch_size,
     )
-    return path._replace(inner=trees.combine(result.state, still)), PathInfo(result.losses, goal, mask)
+    return path._replace(inner=trees.combine(result.state, still)), result.losses
+
+
+def _uniform(key: RandomKey) -> Float[Array, ""]:
+    return jax.random.uniform(key)
+
+
+def _centred(key: RandomKey) -> Float[Array, ""]:
+    return jnp.clip(0.5 + 0.1 * jax.random.normal(key), 0, 1)
+
+
+SAMPLING = {"uniform": _uniform, "centred": _centred}
+"""How t is drawn: from U(0, 1), or from N(0.5, 0.1²) clipped to [0, 1] (Cheng & Amiri 2025, arXiv 2504.06407)."""
 
 
 @functools.cache
-def _terms(curve: Curve) -> Callable[..., tuple[training.Term, ...]]:
-    """MCU's objective along one kind of curve; cached, so that the same curve is the same function to the compiler."""
+def _along(curve: Curve, draw: Callable) -> Callable[..., tuple[training.Term, ...]]:
+    """An objective along one kind of curve; cached, so that the same curve is the same function to the compiler."""
 
     def terms(
-        problem: Problem,
-        end: Params,
-        still: Params,
-        goal: paths.Targets,
-        beta: float | Float[Any, ""] | None,
-        moving: Params,
-        batches: tuple[training.Mixed],
-        now: training.Now,
+        of: Callable, start: Params, end: Params, still: Params, moving: Params, batches: tuple, now: training.Now
     ) -> tuple[training.Term, ...]:
-        (batch,) = batches
         t_key, model_key = jax.random.split(now.key)
-        params = curve(Path(problem.params, trees.combine(moving, still), end), jax.random.uniform(t_key))
-        logits = training.logits(problem, params, batch.x, model_key)
-        nll, hits = losses.nll(logits, batch.y), losses.correct(logits, batch.y)
-        # A batch without forget examples has a forget mean and accuracy of 0, and so no penalty.
-        if beta is None:
-            accuracies = (
-                losses.masked_mean(hits, batch.is_forget),
-                losses.masked_mean(hits, ~batch.is_forget),
-            )
-            beta = adaptive_beta(*accuracies, goal)
-        return training.Term(nll, where=~batch.is_forget), training.Term(nll, -beta, batch.is_forget)
+        params = curve(Path(start, trees.combine(moving, still), end), draw(t_key))
+        return of(params, batches, now._replace(key=model_key))
 
     return terms

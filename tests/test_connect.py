@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.tree_util import Partial
 
 from mcu_jax import connect, curves, losses, masks, metrics, paths, training, trees
 from mcu_jax.base import Path, Problem
@@ -134,7 +135,9 @@ def objective(problem: Problem, end: Any, inner: Any, batch: training.Mixed, cur
     now = training.Now(jnp.asarray(0), jnp.asarray(1), KEY)
     goal = paths.Targets(jnp.float32(0.9), jnp.float32(0.2))
     beta = None if beta is None else jnp.asarray(beta)
-    return training.total(connect._terms(curve)(problem, end, still, goal, beta, inner, (batch,), now))
+    at_t = Partial(connect._penalised, problem, goal, beta)
+    along = connect._along(curve, connect.SAMPLING["uniform"])
+    return training.total(along(at_t, problem.params, end, still, inner, (batch,), now))
 
 
 def bent(problem: Problem, end: Any, bends: int) -> Any:
@@ -266,3 +269,54 @@ def test_new_values_compile_nothing(problem: Problem, unlearned: Any) -> None:
     end = jax.tree.map(lambda x: x * 1.1, unlearned)
     connect.mcu(problem, end, jax.random.key(12), beta=0.3, momentum=0.8, **{**QUICK, "lr": 0.01})
     assert training._compiled._cache_size() == before
+
+
+# Between any two models.
+
+SHORT = {"epochs": 2, "lr": 0.05, "batch_size": 48}
+
+
+def test_a_path_between_unlearned_models_leaves_its_ends_alone(problem: Problem, unlearned: Any) -> None:
+    other = jax.tree.map(lambda x: 0.9 * x, problem.params)
+    before = jax.tree.map(np.array, (other, unlearned))
+    path, losses_seen = connect.train(connect.neutral(problem), other, unlearned, KEY, **SHORT)
+    chex.assert_trees_all_equal((path.start, path.end), before)
+    line = curves.straight(other, unlearned, 1)
+    assert all(bool((x != y).any()) for x, y in zip(*map(jax.tree.leaves, (path.inner, line.inner)), strict=True))
+    assert losses_seen.shape == (4,)  # an epoch is one pass over D_r
+
+
+def test_the_neutral_objective_is_the_formula_and_stops_at_a_guess(problem: Problem) -> None:
+    def value(params: Any, weight: float) -> Any:
+        found = connect.neutral(problem, weight=weight)
+        now = training.Now(jnp.asarray(0), jnp.asarray(1), KEY)
+        return training.total(found.terms(params, found.streams, now))
+
+    def mean(params: Any, split: Any) -> Any:
+        return jnp.mean(losses.nll(problem.model.apply(params, split.x)[0], split.y))
+
+    params = jax.tree.map(lambda x: 0.5 * x, problem.params)
+    retain, forget = mean(params, problem.retain), mean(params, problem.forget)
+    assert 0 < float(forget) < np.log(10)
+    np.testing.assert_allclose(value(params, 0.3), retain - 0.3 * forget, rtol=1e-5)
+    far = jax.tree.map(lambda x: -5 * x, problem.params)
+    assert float(mean(far, problem.forget)) > np.log(10)
+    np.testing.assert_allclose(value(far, 0.3), mean(far, problem.retain) - 0.3 * np.log(10), rtol=1e-5)
+
+
+def test_where_a_path_begins_and_where_t_is_drawn(problem: Problem, unlearned: Any) -> None:
+    still = {**SHORT, "lr": 0.0}
+    other = jax.tree.map(lambda x: 0.9 * x, problem.params)
+    path, _ = connect.train(connect.neutral(problem), other, unlearned, KEY, origin=problem.params, bends=2, **still)
+    chex.assert_trees_all_equal(path.inner, trees.stack([problem.params] * 2))
+    drawn = jax.vmap(connect.SAMPLING["centred"])(jax.random.split(KEY, 4000))
+    assert float(drawn.mean()) == pytest.approx(0.5, abs=0.01)
+    assert float(drawn.std()) == pytest.approx(0.1, abs=0.01)
+    found = [
+        connect.train(connect.neutral(problem), other, unlearned, KEY, sampling=s, **SHORT)[0] for s in connect.SAMPLING
+    ]
+    assert float(trees.norm(trees.sub(found[0].inner, found[1].inner))) > 1e-4
+    with pytest.raises(ValueError, match="uniform, centred; given 'normal'"):
+        connect.train(connect.neutral(problem), other, unlearned, KEY, sampling="normal")
+    with pytest.raises(trees.TreeMismatchError, match="two ends"):
+        connect.train(connect.neutral(problem), other, {"w": jnp.zeros(1)}, KEY)

@@ -423,6 +423,18 @@ def test_a_curriculum_or_optimiser_changes_the_result(problem: Problem, run: Run
     assert float(trees.norm(trees.sub(found, run(name)))) > 1e-4
 
 
+@pytest.mark.parametrize("name", methods.NAMES)
+def test_what_a_method_minimises_can_train_a_path(problem: Problem, unlearned: Any, name: str) -> None:
+    """At the start of the method its objective is finite, and so is its gradient."""
+    found = methods.objective(name, problem, KEYS[0], **{**QUICK[name], "epochs": 3})
+    if name not in set(GRADIENT) - {"neg_tv", "boundary_expand"}:
+        assert found is None
+        return
+    path, seen = connect.train(found, problem.params, unlearned, KEYS[1], epochs=1, lr=1e-3, batch_size=24)
+    chex.assert_tree_all_finite((path.inner, seen))
+    assert float(trees.norm(trees.sub(path.inner, curves.straight(problem.params, unlearned, 1).inner))) > 1e-6
+
+
 def test_unknown_curricula_and_optimisers_are_named(problem: Problem) -> None:
     for given, near in (({"curriculum": "superlos"}, "superloss"), ({"optimizer": "sofia"}, "sophia")):
         with pytest.raises(registry.UnknownNameError, match=near):

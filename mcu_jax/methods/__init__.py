@@ -3,6 +3,14 @@
 A method is one file here and its lines below; `NAMES` is the registry, a signature the schema.
 """
 
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import Any
+
+from mcu_jax import registry, training
+from mcu_jax.base import Problem, RandomKey
 from mcu_jax.methods._bad_teacher import bad_teacher
 from mcu_jax.methods._boundary_expand import boundary_expand
 from mcu_jax.methods._boundary_shrink import boundary_shrink
@@ -49,6 +57,23 @@ NAMES = (
     "mcu",
 )
 
+
+def objective(name: str, problem: Problem, key: RandomKey, **options: Any) -> training.Objective | None:
+    """What the method `name` minimises, to train a path with (`connect.train`); None where it minimises nothing.
+
+    options: hyper-parameters of the method; those that its objective does not depend on may be among them. Raises
+    UnknownNameError for a method there is not.
+    """
+    method = registry.get(sys.modules[__name__], name, "method")
+    function = getattr(sys.modules[method.__module__], "objective", None)
+    if function is None:
+        return None
+    used = {**registry.schema(method), **options}
+    return function(
+        problem, key, **{each: used[each] for each in inspect.signature(function).parameters if each in used}
+    )
+
+
 __all__ = [
     "NAMES",
     "bad_teacher",
@@ -65,6 +90,7 @@ __all__ = [
     "neg_tv",
     "neggrad_plus",
     "npo",
+    "objective",
     "random_label",
     "retrain",
     "salun",

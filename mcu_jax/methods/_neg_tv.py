@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from mcu_jax import training, trees
 from mcu_jax.base import Params, Problem, RandomKey
-from mcu_jax.methods._finetune import objective
+from mcu_jax.methods import _finetune
 
 
 def neg_tv(
@@ -21,7 +21,7 @@ def neg_tv(
     """Negated task vector: θ_o − α(θ_ft − θ_o), θ_ft fine-tuned on D_f (Ilharco et al. 2022, arXiv 2212.04089)."""
     tuned = training.unlearn(
         problem,
-        objective(problem, key)._replace(streams=(problem.forget,)),
+        _finetune.objective(problem, key)._replace(streams=(problem.forget,)),
         key,
         epochs=epochs,
         lr=lr,
