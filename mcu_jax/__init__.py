@@ -1,6 +1,7 @@
 """Machine unlearning through mode connectivity, in JAX."""
 
 from mcu_jax import (
+    alignment,
     checkpoint,
     connect,
     curricula,
@@ -26,6 +27,7 @@ __all__ = [
     "Path",
     "Problem",
     "Split",
+    "alignment",
     "checkpoint",
     "connect",
     "curricula",

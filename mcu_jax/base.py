@@ -42,6 +42,17 @@ class Path(NamedTuple):
     end: Params
 
 
+class Units(NamedTuple):
+    """Hidden units of a network that may change places without changing what it computes.
+
+    axes: (leaf as `trees.names` gives it, axis) wherever these units are counted; also a flattened axis of which they
+    are the last index. groups: units next to each other that must stay together, as under GroupNorm.
+    """
+
+    axes: tuple[tuple[str, int], ...]
+    groups: int = 1
+
+
 @runtime_checkable
 class Apply(Protocol):
     def __call__(
@@ -59,7 +70,7 @@ class Model:
         A model without such layers returns an empty tree. `key` drives dropout and the like; None: none of it.
     features(params, x, stats=None) -> [n, width], the last hidden layer. Optional.
     head: key path of the output layer's parameters. Optional.
-    permutations: a description of the symmetries of hidden units, for alignment. Optional.
+    permutations: every set of hidden units that may be renamed, for `alignment`. Optional.
     """
 
     name: str
@@ -67,7 +78,7 @@ class Model:
     apply: Apply
     features: Callable[..., Float[Array, "n width"]] | None = None
     head: tuple[str, ...] | None = None
-    permutations: Any = None
+    permutations: tuple[Units, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ LAYERS = (
         "base",
         "registry",
         "trees",
-        "masks curves losses splits checkpoint",
+        "masks curves losses splits alignment checkpoint",
         "optimizers curricula datasets models",
         "training",
         "metrics",

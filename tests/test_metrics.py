@@ -137,3 +137,47 @@ def test_predictions_use_the_given_or_refreshed_statistics(normed: Any) -> None:
     refreshed = {"norm": {"mean": problem.retain.x.mean(0), "var": problem.retain.x.var(0)}}
     expected = problem.model.apply(problem.params, problem.test.x, refreshed)[0]
     np.testing.assert_allclose(metrics.predict(problem, problem.params).test.logits, expected, rtol=1e-3)
+
+
+# Two models.
+
+
+def test_divergences_between_models_are_scipys(problem: Problem) -> None:
+    from scipy.spatial.distance import jensenshannon
+
+    found = metrics.predict(problem, problem.params)
+    other = metrics.predict(problem, jax.tree.map(lambda x: 0.5 * x, problem.params))
+    p, q = (np.float64(jax.nn.softmax(each.forget.logits)) for each in (found, other))
+    expected = np.mean(jensenshannon(p, q, axis=1) ** 2)
+    np.testing.assert_allclose(metrics.js(found, other), expected, rtol=1e-4)
+    np.testing.assert_allclose(metrics.js(other, found), expected, rtol=1e-4)
+    np.testing.assert_allclose(metrics.zrf(found, other), 1 - expected, rtol=1e-4)
+    assert float(metrics.js(found, found)) == pytest.approx(0, abs=1e-6)
+
+
+def test_disagreement_is_a_share_of_examples() -> None:
+    a = Outputs(jnp.eye(4), jnp.zeros(4, int))
+    b = Outputs(jnp.eye(4)[jnp.array([0, 1, 3, 2])], jnp.zeros(4, int))
+    assert float(metrics.disagreement(a, a)) == 0
+    assert float(metrics.disagreement(a, b)) == 0.5
+
+
+def test_cka_sees_through_rotation_scale_and_shift(rng: np.random.Generator) -> None:
+    x, noise = rng.normal(size=(50, 6)), rng.normal(size=(50, 4))
+    rotation = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    x, turned, noise = (jnp.asarray(v, jnp.float32) for v in (x, 3 * x @ rotation + 2, noise))
+    assert float(metrics.cka(x, turned)) == pytest.approx(1, abs=1e-4)
+    assert float(metrics.cka(x, noise)) < 0.5
+    # By its kernels: the cosine of the centred Gram matrices.
+    centre = np.eye(50) - 1 / 50
+    grams = [centre @ np.float64(v) @ np.float64(v).T @ centre for v in (x, noise)]
+    cosine = (grams[0] * grams[1]).sum() / np.sqrt((grams[0] ** 2).sum() * (grams[1] ** 2).sum())
+    np.testing.assert_allclose(metrics.cka(x, noise), cosine, rtol=1e-3)
+    assert float(metrics.cka(x, jnp.ones((50, 2)))) == 0
+
+
+def test_task_cosine() -> None:
+    origin, a, b = ({"w": jnp.array(v)} for v in ([1.0, 1.0], [3.0, 1.0], [2.0, 2.0]))
+    assert float(metrics.task_cosine(a, b, origin)) == pytest.approx(np.sqrt(0.5))
+    assert float(metrics.task_cosine(a, a, origin)) == pytest.approx(1)
+    assert float(metrics.task_cosine(a, origin, origin)) == 0

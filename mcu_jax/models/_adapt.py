@@ -18,7 +18,7 @@ def adapt(
     name: str | None = None,
     features: Callable[..., Any] | None = None,
     head: tuple[str, ...] | None = None,
-    permutations: Any = None,
+    permutations: tuple[base.Units, ...] | None = None,
 ) -> base.Model:
     """A Model from your own `apply(params, x)`: Linen, NNX (split and merge inside), Equinox or plain JAX.
 

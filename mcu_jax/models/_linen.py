@@ -23,7 +23,7 @@ def as_float(x: Shaped[Any, "n ..."]) -> Float[Array, "n ..."]:
 
 
 @functools.cache  # Linen modules compare by their fields, so equal arguments give the identical Model
-def model(module: nn.Module, name: str) -> base.Model:
+def model(module: nn.Module, name: str, permutations: tuple[base.Units, ...]) -> base.Model:
     """`module(x, train) -> (logits, features)`, its output layer named "head"."""
     initialise = jax.jit(functools.partial(module.init, train=True))  # compiled: the forward pass is left out
 
@@ -52,4 +52,4 @@ def model(module: nn.Module, name: str) -> base.Model:
     ) -> Float[Array, "n width"]:
         return run(params, x, stats)[1]
 
-    return base.Model(name, init, apply, features, head=("head",))
+    return base.Model(name, init, apply, features, head=("head",), permutations=permutations)

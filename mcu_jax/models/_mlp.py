@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -14,7 +15,12 @@ def mlp(*, num_classes: int, hidden: int | Sequence[int] = (64,)) -> base.Model:
     widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
     if not widths or min(widths) < 1:
         raise ValueError(f"mlp needs one or more positive hidden widths, such as 64 or (128, 64); got {hidden!r}.")
-    return _linen.model(_Mlp(num_classes, widths), "mlp")
+    names = [*(f"dense{i}" for i in range(len(widths))), "head"]
+    units = (
+        base.Units(((f"{layer}/kernel", 1), (f"{layer}/bias", 0), (f"{following}/kernel", 0)))
+        for layer, following in itertools.pairwise(names)
+    )
+    return _linen.model(_Mlp(num_classes, widths), "mlp", tuple(units))
 
 
 class _Mlp(nn.Module):

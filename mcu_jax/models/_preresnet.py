@@ -26,7 +26,30 @@ def preresnet(*, num_classes: int, depth: int = 20) -> base.Model:
             "preresnet needs depth 6n + 2 below 44 (8, 14, 20, 26, 32, 38) or 9n + 2 from 44 on "
             f"(47, 56, 110, 164); got {depth}."
         )
-    return _linen.model(_PreResNet(num_classes, per_stage, depth >= _BOTTLENECK_FROM), "preresnet")
+    bottleneck = depth >= _BOTTLENECK_FROM
+    return _linen.model(_PreResNet(num_classes, per_stage, bottleneck), "preresnet", _units(per_stage, bottleneck))
+
+
+def _units(per_stage: int, bottleneck: bool) -> tuple[base.Units, ...]:
+    """Each residual stream, from where it begins until a shortcut begins the next; and each channel inside a block."""
+    convolutions = 3 if bottleneck else 2
+    found, stream = [], [("Conv_0/kernel", 3)]
+    for stage in range(3):
+        for i in range(per_stage):
+            block = f"stage{stage}_block{i}"
+            stream += [*_norm_axes(f"{block}/BatchNorm_0"), (f"{block}/Conv_0/kernel", 2)]
+            for k in range(1, convolutions):
+                channels = [(f"{block}/Conv_{k - 1}/kernel", 3), *_norm_axes(f"{block}/BatchNorm_{k}")]
+                found.append(base.Units((*channels, (f"{block}/Conv_{k}/kernel", 2))))
+            if i == 0 and (stage or bottleneck):
+                found.append(base.Units((*stream, (f"{block}/shortcut/kernel", 2))))
+                stream = [(f"{block}/shortcut/kernel", 3)]
+            stream.append((f"{block}/Conv_{convolutions - 1}/kernel", 3))
+    return (*found, base.Units((*stream, *_norm_axes("BatchNorm_0"), ("head/kernel", 0))))
+
+
+def _norm_axes(name: str) -> list[tuple[str, int]]:
+    return [(f"{name}/scale", 0), (f"{name}/bias", 0)]
 
 
 class _Block(nn.Module):
