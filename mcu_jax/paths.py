@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from mcu_jax import curves, metrics, training
+from mcu_jax import curves, losses, metrics, training, trees
 from mcu_jax.base import Curve, Path, Predictions, Problem
 
 GRID = 1001
@@ -193,3 +193,91 @@ def smoothness(values: Sequence[float] | Float[Any, "T"]) -> Smoothness:
     """Total variation Σ|vᵢ₊₁ − vᵢ| and largest |vᵢ₊₁ − 2vᵢ + vᵢ₋₁| over equally spaced t (at least 3)."""
     values = jnp.asarray(values)
     return Smoothness(jnp.sum(jnp.abs(jnp.diff(values))), jnp.max(jnp.abs(jnp.diff(values, n=2))))
+
+
+SPLITS = ("retain", "forget", "validation", "test")
+
+
+@jax.jit
+def measures(found: Predictions, retrained: Predictions, untrained: Predictions) -> dict[str, Float[Array, "T"]]:
+    """Everything that predictions along a path [T, …] say at every t, by name.
+
+    `SPLIT_loss` (mean, nats), `SPLIT_accuracy` of `SPLITS`; `js`: to the retrained model; `zrf`: against an untrained
+    model. Membership attacks are fitted on the host, one t after another: `metrics.mia`.
+    """
+
+    def at_one(one: Predictions) -> dict[str, Array]:
+        values = {}
+        for split in SPLITS:
+            outputs = getattr(one, split)
+            values[f"{split}_loss"] = jnp.mean(losses.nll(outputs.logits, outputs.labels))
+            values[f"{split}_accuracy"] = metrics.accuracy(outputs)
+        return {**values, "js": metrics.js(one, retrained), "zrf": metrics.zrf(one, untrained)}
+
+    return jax.vmap(at_one)(found)
+
+
+class Connection(NamedTuple):
+    """Barriers of the mean losses, in nats, and of accuracies, as fractions. Best: 0.
+
+    retain_loss: how far the loss on D_r rises over the straight line between its ends; forget_loss: how far that on D_f
+    falls below it. accuracy: the largest barrier of an accuracy, on D_r (it may not fall) or D_f (it may not rise).
+    """
+
+    retain_loss: Float[Any, ""]
+    forget_loss: Float[Any, ""]
+    accuracy: Float[Any, ""]
+
+    @property
+    def connected(self) -> Bool[Array, ""]:
+        """A reading aid, no finding: whether no accuracy barrier passes 2 points. Publish the barriers."""
+        return jnp.asarray(self.accuracy) <= 0.02
+
+
+def connection(ts: Any, values: Mapping[str, Float[Any, "T"]]) -> Connection:
+    """Whether retain loss stays low and forget loss high along a path (Cheng & Amiri 2025, arXiv 2504.06407).
+
+    values: as `measures` gives them.
+    """
+    return Connection(
+        retain_loss=barrier(ts, values["retain_loss"]),
+        forget_loss=barrier(ts, values["forget_loss"], lower_is_better=False),
+        accuracy=jnp.maximum(
+            barrier(ts, values["retain_accuracy"], lower_is_better=False), barrier(ts, values["forget_accuracy"])
+        ),
+    )
+
+
+def arc_length(path: Path, ts: Any, curve: Curve = curves.bezier) -> Float[Array, ""]:
+    """Length of a path in parameter space, Σ ‖φ(tᵢ₊₁) − φ(tᵢ)‖ over increasing t; at least ‖φ(1) − φ(0)‖."""
+    ts = jnp.asarray(ts, jnp.float32)
+    pairs = (ts[:-1], ts[1:])
+    steps = jax.lax.map(lambda pair: trees.norm(trees.sub(curve(path, pair[1]), curve(path, pair[0]))), pairs)
+    return jnp.sum(steps)
+
+
+class Interior(NamedTuple):
+    """Points strictly between the ends. share: those of a lower score than both ends. best: index of the lowest."""
+
+    share: Float[Array, ""]
+    best: Int[Array, ""]
+
+
+def interior(scores: Float[Any, "T"]) -> Interior:
+    """Whether a path holds better models than its ends, by any score whose best value is 0, such as `gap`.
+
+    To choose on D_v and report on D_t, the score is `gap` with D_v's accuracy, and θ_o's there, in place of D_r's.
+    Raises ValueError for fewer than 3 points.
+    """
+    scores = jnp.asarray(scores)
+    if scores.shape[0] < 3:
+        raise ValueError(f"a path without points between its ends has no interior, given {scores.shape[0]} points")
+    inside = scores[1:-1]
+    better = inside < jnp.minimum(scores[0], scores[-1])
+    return Interior(jnp.mean(better.astype(jnp.float32)), 1 + jnp.argmin(inside))
+
+
+def share_within(values: Float[Any, "T"], spread: Float[Any, "runs"]) -> Float[Array, ""]:
+    """Fraction of t whose value lies between the smallest and the largest of retrained models: the oracle's reading."""
+    values, spread = jnp.asarray(values), jnp.asarray(spread)
+    return jnp.mean(((values >= jnp.min(spread)) & (values <= jnp.max(spread))).astype(jnp.float32))

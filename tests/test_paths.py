@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jax.tree_util import Partial
 from scipy.interpolate import CubicSpline
 
-from mcu_jax import curves, metrics, models, paths, training, trees
+from mcu_jax import curves, losses, metrics, models, paths, training, trees
 from mcu_jax.base import Path, Predictions, Problem
 
 TS = np.linspace(0, 1, 7, dtype=np.float32)
@@ -201,3 +201,70 @@ def test_smoothness_by_hand() -> None:
     assert (float(found.total_variation), float(found.max_second_difference)) == (4.0, 3.0)
     still = paths.smoothness(jnp.full(5, 0.3))
     assert (float(still.total_variation), float(still.max_second_difference)) == (0.0, 0.0)
+
+
+# Between two models.
+
+
+def test_measures_are_the_metrics_at_each_t(problem: Problem, unlearned: Any) -> None:
+    line = curves.straight(problem.params, unlearned, 1)
+    found = paths.predictions(problem, line, [0.0, 0.3, 1.0], curves.linear)
+    other, blank = (metrics.predict(problem, jax.tree.map(lambda x, f=f: f * x, problem.params)) for f in (0.5, 0.1))
+    values = paths.measures(found, other, blank)
+    assert all(v.shape == (3,) for v in values.values())
+    at = metrics.predict(problem, curves.linear(line, jnp.float32(0.3)))
+    for split in paths.SPLITS:
+        outputs = getattr(at, split)
+        expected = jnp.mean(losses.nll(outputs.logits, outputs.labels))
+        np.testing.assert_allclose(values[f"{split}_loss"][1], expected, rtol=1e-4)
+        np.testing.assert_allclose(values[f"{split}_accuracy"][1], metrics.accuracy(outputs), rtol=1e-5)
+    np.testing.assert_allclose(values["js"][1], metrics.js(at, other), rtol=1e-3)
+    np.testing.assert_allclose(values["zrf"][1], metrics.zrf(at, blank), rtol=1e-3)
+
+
+def test_connection_reads_losses_and_accuracies_the_right_way_up() -> None:
+    ts = jnp.array([0.0, 0.5, 1.0])
+    flat = {"retain_loss": [1.0, 1.0, 1.0], "forget_loss": [2.0, 2.0, 2.0]}
+    flat |= {"retain_accuracy": [0.9, 0.9, 0.9], "forget_accuracy": [0.5, 0.5, 0.5]}
+    flat = {name: jnp.array(values) for name, values in flat.items()}
+    at_middle = {  # (value in the middle, barriers): the harmless direction first
+        "retain_loss": ((0.5, (0, 0, 0)), (1.3, (0.3, 0, 0))),
+        "forget_loss": ((2.5, (0, 0, 0)), (1.6, (0, 0.4, 0))),
+        "retain_accuracy": ((1.0, (0, 0, 0)), (0.85, (0, 0, 0.05))),
+        "forget_accuracy": ((0.4, (0, 0, 0)), (0.53, (0, 0, 0.03))),
+    }
+    for name, cases in at_middle.items():
+        for value, expected in cases:
+            ends = flat[name]
+            found = paths.connection(ts, {**flat, name: jnp.array([ends[0], value, ends[2]])})
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+            assert bool(found.connected) == (expected[2] <= 0.02)
+    # Over the line between the ends, not over the better or the worse of them.
+    sloped = paths.connection(ts, {**flat, "retain_loss": jnp.array([0.0, 0.6, 1.0])})
+    np.testing.assert_allclose(sloped.retain_loss, 0.1, atol=1e-6)
+
+
+def test_arc_length_is_that_of_the_curve() -> None:
+    """A straight line's distance; a parabola's integral."""
+    start, end = ({"w": jnp.array(v)} for v in ([0.0, 0.0], [3.0, 4.0]))
+    ts = np.linspace(0, 1, 201)
+    assert float(paths.arc_length(curves.straight(start, end, 1), ts)) == pytest.approx(5, rel=1e-5)
+    bent = Path({"w": jnp.zeros(2)}, {"w": jnp.array([[0.5, 1.0]])}, {"w": jnp.array([1.0, 0.0])})
+    # φ(t) = (t, 2t(1 − t)), speed √(1 + (2 − 4t)²).
+    fine = np.linspace(0, 1, 100001)
+    expected = np.sqrt(1 + (2 - 4 * fine) ** 2).mean()
+    assert float(paths.arc_length(bent, ts)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_interior_points_that_beat_both_ends() -> None:
+    found = paths.interior(jnp.array([0.3, 0.1, 0.25, 0.2, 0.15, 0.2]))
+    assert float(found.share) == 0.5  # 0.2 itself is no better
+    assert int(found.best) == 1
+    assert float(paths.interior(jnp.array([0.0, 0.5, 0.1])).share) == 0
+    with pytest.raises(ValueError, match="no interior"):
+        paths.interior(jnp.array([0.1, 0.2]))
+
+
+def test_share_within_the_spread_of_retrained_models() -> None:
+    values = jnp.array([0.0, 0.1, 0.2, 0.3])
+    assert float(paths.share_within(values, jnp.array([0.25, 0.1, 0.15]))) == 0.5
