@@ -318,14 +318,14 @@ def test_scrub_is_the_slow_reference(problem: Problem, max_epochs: int) -> None:
 
     away = jax.jit(jax.grad(lambda params: -distance(params, 0)))
     towards = jax.jit(
-        jax.grad(lambda params: 0.9 * cross_entropy(problem, params, problem.retain) + 0.3 * distance(params, 1))
+        jax.grad(lambda params: 0.9 * cross_entropy(problem, params, problem.retain) + 20 * distance(params, 1))
     )
     params, velocity = problem.params, trees.zeros_like(problem.params)
     for step in range(STEPS):
         for slope in [away] * (step < max_epochs) + [towards]:
             velocity = jax.tree.map(lambda v, g, p: 0.9 * v + g + 5e-4 * p, velocity, slope(params), params)
             params = jax.tree.map(lambda p, v: p - LR * v, params, velocity)
-    found = methods.scrub(problem, KEYS[0], gamma=0.9, alpha=0.3, temperature=2.0, max_epochs=max_epochs, **WHOLE)
+    found = methods.scrub(problem, KEYS[0], gamma=0.9, alpha=20.0, temperature=2.0, max_epochs=max_epochs, **WHOLE)
     chex.assert_trees_all_close(found, params, rtol=1e-3, atol=1e-5)
     assert float(distance(found, 0)) > 0, "the student moved"
 

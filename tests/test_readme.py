@@ -18,7 +18,7 @@ def test_python_blocks_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPat
     namespace: dict = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     assert 0 <= float(namespace["choice"].t) <= 1
     assert (tmp_path / "runs" / "exported" / "arrays").is_dir()
 
