@@ -80,6 +80,7 @@ def test_channels_of_a_group_stay_together() -> None:
     assert float(jnp.abs(model.apply(broken, x)[0] - model.apply(params, x)[0]).max()) > 1e-2
     _, other, _ = network("cnn", 1)
     found = alignment.match(other, params, model.permutations)
+    assert [units.groups for units in model.permutations] == [8, 8, 8, 1]
     for units, order in zip(model.permutations, found, strict=True):
         groups = order.reshape(units.groups, -1) // (len(order) // units.groups)
         assert (groups == groups[:, :1]).all()

@@ -144,20 +144,20 @@ def convolution_facts(conv: Callable[..., jax.Array], x: jax.Array, w: jax.Array
 @pytest.mark.parametrize(
     ("size", "kernel", "stride", "padding", "thorough"),
     [
-        ((7, 8, 4), 3, 1, "SAME", False),
-        ((8, 7, 4), 3, 2, "SAME", True),
-        ((8, 7, 4), 3, 2, ((1, 1), (1, 1)), False),
-        ((8, 7, 4), 1, 2, ((0, 0), (0, 0)), False),
-        ((9, 8, 4), 3, 2, ((2, 0), (0, 3)), False),
-        ((8, 7, 1), 3, 2, "SAME", True),
-        ((9, 8, 3), 3, 2, ((2, 0), (0, 3)), False),
+        ((7, 8, 4), (3, 3), 1, "SAME", False),
+        ((8, 7, 4), (3, 3), 2, "SAME", True),
+        ((8, 7, 4), (3, 3), 2, ((1, 1), (1, 1)), False),
+        ((8, 7, 4), (1, 1), 2, ((0, 0), (0, 0)), False),
+        ((9, 8, 4), (3, 3), 2, ((2, 0), (0, 3)), False),
+        ((8, 7, 1), (3, 3), 2, "SAME", True),
+        ((9, 8, 3), (3, 2), 2, ((2, 0), (0, 3)), False),
     ],
 )
 def test_convolution_agrees_with_lax(
-    size: tuple[int, int, int], kernel: int, stride: int, padding: Any, thorough: bool
+    size: tuple[int, int, int], kernel: tuple[int, int], stride: int, padding: Any, thorough: bool
 ) -> None:
     x = jax.random.normal(KEY, (3, *size))
-    w = jax.random.normal(KEY, (kernel, kernel, size[-1], 5))
+    w = jax.random.normal(KEY, (*kernel, size[-1], 5))
     strides = (stride, stride)
 
     def plain(x: jax.Array, w: jax.Array) -> jax.Array:
