@@ -6,21 +6,16 @@ import dataclasses
 import functools
 import os
 import pathlib
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from mcu_jax import connect, curves, methods, metrics, paths, splits, training
-from mcu_jax.base import Params, Path, Predictions, Problem, Split
-from mcu_jax.runs import _config, _directory, _stages
-
-VERSION = 1
-"""Part of every stage's key: raised when the code changes what a configuration comes to."""
+from mcu_jax import connect, curves, methods, metrics, paths
+from mcu_jax.base import Params, Path, Predictions, Problem
+from mcu_jax.runs import _config, _directory, _replicate, _stages
 
 
 class Run(NamedTuple):
@@ -38,7 +33,7 @@ def unlearn(config: _config.Config | None = None, observer: _stages.Observer | N
     """
     with _config.checking():
         job = _Job(config or _config.Config(), observer or _stages.Silent())
-    job.check_stages()
+    job.replicates.check(job.addresses())
     job.directory.prepare()
     return Run(job.directory.path, job.directory.write_results(job.run()))
 
@@ -58,62 +53,12 @@ class _Job:
     """One run: addresses of its stages, and the functions that make them."""
 
     def __init__(self, config: _config.Config, observer: _stages.Observer):
-        resolved = _config.resolve(config)
-        self.directory = _directory.open_run(resolved)
-        self.resolved = self.directory.resolved
-        self.config = self.resolved.config
+        self.directory = _directory.open_run(_config.resolve(config))
+        self.resolved, self.config = self.directory.resolved, self.directory.resolved.config
         self.seeds = self.config.seeds
-        self.store = _stages.Store(self.directory.stages)
-        data = self.resolved.data
-        pool = splits.carve(len(data.train.y), self.config.train_size, self.config.validation_size or 0, 0)
-        self.indices = {seed: self._indices(seed, *pool) for seed in self.seeds}
-        self._check_classes(pool[1])
-        self.directory.indices = self.indices
-        model, x = self.resolved.model, data.train.x[:1]
-        blank = jax.eval_shape(lambda: model.init(jax.random.key(0), x))
-        together = not paths.convolves(lambda params: model.apply(params, x)[0], blank)
-        self.maker = _stages.Maker(self.store, observer, together=together)
+        self.replicates = _replicate.Replicates(self.directory, observer)
+        self.store = self.replicates.store
         self.specs = [self.config.pre, *self.config.baselines]
-
-    # Which examples.
-
-    def _check_classes(self, validation: np.ndarray) -> None:
-        """Raises SplitError where the forgotten class leaves nothing to evaluate on."""
-        data, forgotten = self.resolved.data, self.resolved.forgotten
-        for name, y in (("validation", data.train.y[validation]), ("test", data.test.y)):
-            if (y == forgotten).all():
-                raise splits.SplitError(f"the {name} set is empty without the forgotten class {forgotten}")
-        if forgotten is not None and not (data.test.y == forgotten).any():
-            raise splits.SplitError(f"the test set has no example of the forgotten class {forgotten}")
-
-    def _indices(self, seed: int, train: np.ndarray, validation: np.ndarray) -> splits.Indices:
-        data, forgotten = self.resolved.data, self.resolved.forgotten
-        if saved := self.directory.saved_indices(seed, data.hash):
-            return saved
-        if forgotten is None:
-            forget, retain = splits.random_forget(train, self.resolved.fraction or 0.0, seed)
-        else:
-            forget, retain = splits.class_forget(train, data.train.y, forgotten)
-        return splits.Indices(data.hash, train, validation, forget, retain, forgotten)
-
-    def _problem(self, seed: int, params: Params) -> Problem:
-        data, indices, forgotten = self.resolved.data, self.indices[seed], self.resolved.forgotten
-        validation, test, forget_test = splits.take(data.train, indices.validation), data.test, None
-        if forgotten is not None:
-            validation = splits.take(validation, np.flatnonzero(validation.y != forgotten))
-            forget_test = splits.take(test, np.flatnonzero(test.y == forgotten))
-            test = splits.take(test, np.flatnonzero(test.y != forgotten))
-        return Problem(
-            model=self.resolved.model,
-            params=params,
-            forget=splits.take(data.train, indices.forget),
-            retain=splits.take(data.train, indices.retain),
-            validation=validation,
-            test=test,
-            num_classes=len(data.class_names),
-            augment=data.augment,
-            forget_test=forget_test,
-        )
 
     # Where stages belong.
 
@@ -122,24 +67,13 @@ class _Job:
         config = self.config
         found: dict[str, list[_stages.Address]] = {}
         for seed in self.seeds:
-            indices = self.indices[seed]
-            train = dataclasses.asdict(config.train)
-            original = {
-                "version": VERSION,
-                "data": indices.data_hash,
-                "train": _digest(indices.train),
-                "model": config.model,
-                "training": train,
-                "seed": seed,
-            }
-            request = {"original": original, "forget": _digest(indices.forget)}
-            ends = {
-                spec: {**request, "method": name, **options} for spec, (name, options) in self.resolved.methods.items()
-            }
+            of = self.replicates
+            ends = {spec: of.method_key(seed, name, options) for spec, (name, options) in self.resolved.methods.items()}
             for spec, (name, _) in self.resolved.methods.items():
                 if name == "mcu":
                     ends[spec] = {**ends[spec], "end": ends[config.pre]}
-            mask = {**request, **dataclasses.asdict(config.mask)}
+            mask = {**of.request_key(seed), **dataclasses.asdict(config.mask)}
+            evaluated = of.evaluation_key(seed)
             path: dict[str, Any] = {
                 "end": ends[config.pre],
                 "mask": mask,
@@ -147,27 +81,21 @@ class _Job:
                 "curve": config.curve,
                 "epochs": config.epochs,
                 "lr": config.lr,
-                "validation": _digest(indices.validation),
+                "validation": evaluated["validation"],
             }
-            sweep: dict[str, Any] = {"points": config.points, "test": "all", "validation": _digest(indices.validation)}
-            keys: dict[str, Any] = {"original": original, "retrain": {**request, "method": "retrain"}, **ends}
+            sweep = {"points": config.points, **evaluated}
+            keys = {"original": of.original_key(seed), "retrain": of.method_key(seed, "retrain", {}), **ends}
             keys |= {} if config.mask.kind == "none" else {"mask": mask}
             keys |= {
                 "path": path,
                 "sweep of the line": {**sweep, "line": ends[config.pre]},
                 "sweep": {**sweep, "path": path},
             }
-            evaluated = {"test": "all", "validation": sweep["validation"]}
             named = ("original", "retrain", *self.specs)
             keys |= {f"metrics of {name}": {**evaluated, "of": keys[name]} for name in named}
             for name, key in keys.items():
                 found.setdefault(name, []).append(_stages.Address(name, seed, key))
         return found
-
-    def check_stages(self) -> None:
-        """Raises DamagedCheckpointError for one that cannot be read: before any work, not after it."""
-        for address in (address for each in self.addresses().values() for address in each):
-            self.store.check(address)
 
     # How they are made.
 
@@ -176,18 +104,13 @@ class _Job:
         self.directory.write_index(
             {name: {a.seed: self.store.place(a) for a in each} for name, each in addresses.items()}
         )
-        make, config = functools.partial(self._make, addresses), self.config
+        config, of = self.config, self.replicates
 
-        data = self.resolved.data
-        train = splits.take(data.train, self.indices[self.seeds[0]].train)
-        originals = self.maker.make(
-            addresses["original"],
-            self._original,
-            [(Split(*map(jnp.asarray, train)), _key(seed, "original")) for seed in self.seeds],
-            (None, 0),
-        )
-        self.problems = [self._problem(seed, stage.result) for seed, stage in zip(self.seeds, originals, strict=True)]
-        stages = {"original": originals, "retrain": make("retrain", self._retrain)}
+        def make(name: str, function: Callable[..., Any], *more: Any, **options: Any) -> list[_stages.Stage]:
+            return of.make(addresses[name], function, *more, **options)
+
+        stages = {"original": of.make_originals(addresses["original"])}
+        stages["retrain"] = of.make_retrained(addresses["retrain"])
         for spec in self.specs:
             name, options = self.resolved.methods[spec]
             if name == "mcu":
@@ -202,9 +125,7 @@ class _Job:
             stages["mask"] = make("mask", self._mask)
             found = [connect.MaskInfo(**mask) for mask in _results(stages["mask"])]
         stages["path"] = make("path", self._path, (ends, 0), (found, None if config.mask.kind == "none" else 0))
-        lines = [
-            curves.straight(p.params, end, self.resolved.bends) for p, end in zip(self.problems, ends, strict=True)
-        ]
+        lines = [curves.straight(p.params, end, self.resolved.bends) for p, end in zip(of.problems, ends, strict=True)]
         bent = [line._replace(inner=path["inner"]) for line, path in zip(lines, _results(stages["path"]), strict=True)]
         stages["sweep of the line"] = make("sweep of the line", self._sweep, (lines, 0), values=self._choose)
         stages["sweep"] = make("sweep", self._sweep, (bent, 0), values=self._choose)
@@ -214,7 +135,7 @@ class _Job:
             return [own["params"] for own in found] if self._is_mcu(name) else found
 
         table = {
-            name: self._metrics(addresses[f"metrics of {name}"], parameters(name))
+            name: of.make_metrics(addresses[f"metrics of {name}"], parameters(name))
             for name in ("original", "retrain", *self.specs)
         }
         for row, sweep, along in (("linear", "sweep of the line", lines), ("mcu", "sweep", bent)):
@@ -224,33 +145,8 @@ class _Job:
                 _stages.Address(f"metrics of {row}", a.seed, {"of": a.key, "t": t})
                 for a, t in zip(addresses[sweep], chosen, strict=True)
             ]
-            table[row] = self._metrics(at, models)
+            table[row] = of.make_metrics(at, models)
         return self._results(stages, table)
-
-    def _make(
-        self,
-        addresses: Mapping[str, list[_stages.Address]],
-        name: str,
-        function: Callable[..., Any],
-        *more: tuple[Sequence[Any], Any],
-        values: Callable[[Any], Any] | None = None,
-    ) -> list[_stages.Stage]:
-        """A stage function(problem, key, *more) of every seed; more: (a value for each seed, its axis among seeds)."""
-        problems, keys = self.problems, [_key(seed, name) for seed in self.seeds]
-        arguments = list(zip(problems, keys, *(own for own, _ in more), strict=True))
-        axes = (_axes(problems[0]), 0, *(axis for _, axis in more))
-        return self.maker.make(addresses[name], function, arguments, axes, values)
-
-    def _original(self, train: Split, key: Any) -> Params:
-        return training.from_scratch(
-            self.resolved.model, train, key, augment=self.resolved.data.augment, **self._training()
-        )
-
-    def _retrain(self, problem: Problem, key: Any) -> Params:
-        return methods.retrain(problem, key, **self._training())
-
-    def _training(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self.config.train), "momentum": 0.9, "weight_decay": 5e-4}
 
     def _mask(self, problem: Problem, key: Any) -> dict[str, Any]:
         info = connect.mcu_mask(problem, key, **dataclasses.asdict(self.config.mask))
@@ -279,9 +175,10 @@ class _Job:
         each = [jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(len(ts))]
         with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             attacks = list(pool.map(metrics.mia, each))
+        along = jax.device_get(jax.vmap(_replicate.accuracies)(found))
         return {
             "t": _rounded(ts),
-            **{name: values.tolist() for name, values in jax.device_get(jax.vmap(_accuracies)(found)).items()},
+            **{name: values.tolist() for name, values in along.items()},
             "MIA": attacks,
             "gap": [float(gap) for gap in paths.gap(retain, forget, targets)],
             "targets": {name: float(value) for name, value in targets._asdict().items()},
@@ -290,11 +187,6 @@ class _Job:
             "effective_region": paths.effective_region(ts, retain, forget, targets),
             "selection_seconds": spent.seconds,
         }
-
-    def _metrics(self, addresses: list[_stages.Address], models: list[Params]) -> list[dict[str, float]]:
-        arguments = list(zip(self.problems, models, strict=True))
-        made = self.maker.make(addresses, metrics.predict, arguments, (_axes(self.problems[0]), 0), _values)
-        return [stage.result for stage in made]
 
     def _is_mcu(self, spec: str) -> bool:
         """Whether a baseline is MCU itself: then its stage holds t* beside the parameters."""
@@ -362,34 +254,8 @@ def _chosen_t(swept: Mapping[str, Any] | None, unlearned: Mapping[str, Any] | No
     return round(float(unlearned["t"]), 6) if unlearned else None
 
 
-def _values(predictions: Predictions) -> dict[str, float]:
-    accuracies = {name: float(value) for name, value in _accuracies(predictions).items()}
-    return {**accuracies, "MIA": metrics.mia(predictions)}
-
-
-@jax.jit
-def _accuracies(predictions: Predictions) -> dict[str, Any]:
-    values = {"UA": metrics.ua(predictions), "RA": metrics.ra(predictions), "TA": metrics.ta(predictions)}
-    return values if predictions.forget_test is None else {**values, "UA_test": metrics.ua_test(predictions)}
-
-
-def _axes(problem: Problem) -> tuple[int | None, ...]:
-    """Leaf by leaf: seeds differ in their parameters and their forget and retain sets."""
-    leaves = jax.tree_util.tree_leaves_with_path(problem)
-    return tuple(0 if path[0].name in ("params", "forget", "retain") else None for path, _ in leaves)
-
-
-def _key(seed: int, name: str) -> Any:
-    """Every part of a replicate draws from a key of its own, the same however a method's options are written."""
-    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.partition(":")[0].encode()))
-
-
 def _results(stages: Sequence[_stages.Stage]) -> list[Any]:
     return [stage.result for stage in stages]
-
-
-def _digest(indices: np.ndarray) -> str:
-    return _config.digest(indices.tolist())
 
 
 def _rounded(ts: np.ndarray) -> list[float]:
