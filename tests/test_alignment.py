@@ -26,7 +26,7 @@ def network(name: str, seed: int = 0) -> tuple[Model, Any, jax.Array]:
     """With every leaf at random: a unit that is left out of a renaming shows."""
     model, shape = MODELS[name]
     x = jax.random.normal(jax.random.key(9), shape)
-    blank = model.init(jax.random.key(0), x)
+    blank = jax.eval_shape(lambda: model.init(jax.random.key(0), x))
     keys = trees.split_keys(jax.random.key(seed), blank)
     return model, jax.tree.map(lambda k, leaf: 0.3 * jax.random.normal(k, leaf.shape), keys, blank), x
 
