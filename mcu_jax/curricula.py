@@ -26,14 +26,17 @@ class Running(NamedTuple):
 def make(spec: str) -> Partial | None:
     """none, NAME or NAME:key=value to (values, where, running) -> (values, running); its numbers are leaves.
 
-    Raises UnknownNameError for a curriculum or option there is not.
+    Raises UnknownNameError for a curriculum or option there is not, ValueError for a strength that is not above 0.
     """
     if spec == NONE:
         return None
     name, options = registry.parse(spec)
     registry.check(name, (NONE, *NAMES), "curriculum")
     function = getattr(sys.modules[__name__], name)
-    return Partial(function, **registry.bind(function, options, f"curriculum {name}"))
+    options = registry.bind(function, options, f"curriculum {name}")
+    if not options.get("strength", 1) > 0:
+        raise ValueError(f"the strength of curriculum {name} must be a number above 0, given {options['strength']}")
+    return Partial(function, **options)
 
 
 def start() -> Running:

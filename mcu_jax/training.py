@@ -125,7 +125,7 @@ def fit(
     An epoch is one pass over the first stream; streams, batch_size: see `loop`. optimizer, curriculum: as
     `optimizers.make` and `curricula.make` give them.
     """
-    state = begin(objective, params, key, optimizer, curriculum, batch_size)
+    state = begin(objective, params, optimizer, curriculum)
     steps = epochs * steps_per_epoch(_length(objective.streams[0]), batch_size)
     update = descend(objective.terms, optimizer, curriculum)
     result = loop(update, state, objective.streams, key, steps=steps, batch_size=batch_size)
@@ -143,16 +143,15 @@ class Descent(NamedTuple):
 def begin(
     objective: Objective,
     params: Params,
-    key: RandomKey,
     optimizer: Callable[[], optax.GradientTransformation],
     curriculum: Callable | None,
-    batch_size: int,
 ) -> Descent:
     """Where a descent of the objective starts."""
     terms: tuple = ()
     if curriculum is not None:
-        batches = jax.tree.map(lambda leaf: leaf[: min(batch_size, leaf.shape[0])], objective.streams)
-        terms = jax.eval_shape(objective.terms, params, batches, Now(jnp.asarray(0), jnp.asarray(1), key))
+        # Only their number is asked for: the whole streams do for batches.
+        now = Now(jnp.asarray(0), jnp.asarray(1), jax.random.key(0))
+        terms = jax.eval_shape(objective.terms, params, objective.streams, now)
     return Descent(params, optimizer().init(params), tuple(curricula.start() for _ in terms))
 
 

@@ -100,6 +100,7 @@ BAD = [
     ({"pre": "finetune:optimizer=sofia"}, "no optimizer 'sofia'; did you mean 'sophia'"),
     ({"pre": "finetune:optimizer=adam:b3=1"}, "optimizer adam has no hyper-parameter 'b3'"),
     ({"pre": "finetune:curriculum=superlos"}, "no curriculum 'superlos'; did you mean 'superloss'"),
+    ({"pre": "finetune:curriculum=superloss:strength=0"}, "strength of curriculum superloss must be a number above 0"),
     ({"pre": "bad_teacher:temperature=0"}, "temperature must be a number above 0"),
     ({"model": "mlp:hiden=3"}, "no hyper-parameter 'hiden'; did you mean 'hidden'"),
     ({"model": "mlp:hidden=0"}, "positive hidden widths"),

@@ -35,7 +35,7 @@ def scrub(
     teacher, weigh = training.original(problem), curricula.make(curriculum)
     away = training.Objective(Partial(_away, problem, teacher, temperature), (problem.forget,))
     towards = training.Objective(Partial(_towards, problem, teacher, gamma, alpha, temperature), (problem.retain,))
-    starts = [training.begin(each, problem.params, key, make, weigh, batch_size) for each in (away, towards)]
+    starts = [training.begin(each, problem.params, make, weigh) for each in (away, towards)]
     retain_steps, forget_steps = (
         training.steps_per_epoch(len(split.y), batch_size) for split in (problem.retain, problem.forget)
     )

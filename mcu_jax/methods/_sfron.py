@@ -48,10 +48,7 @@ def sfron(
         Partial(_masked, mask, optimizers.make(optimizer, lr, momentum, 0.0, clip, mask)),
         optimizers.make(optimizer, lr, momentum, weight_decay),
     )
-    starts = [
-        training.begin(part, problem.params, key, make, weigh, batch_size)
-        for part, make in zip(parts, optimisers, strict=True)
-    ]
+    starts = [training.begin(part, problem.params, make, weigh) for part, make in zip(parts, optimisers, strict=True)]
     descents = [training.descend(part.terms, make, weigh) for part, make in zip(parts, optimisers, strict=True)]
     state = (problem.params, *(start[1:] for start in starts))
     update, streams = Partial(_update, *descents, forget_every), (problem.retain, problem.forget)

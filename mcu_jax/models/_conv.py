@@ -3,7 +3,7 @@
 XLA's CPU backend falls back to a naive loop for the gradients of a convolution inside a while loop, tens of
 times slower: experiments/benchmarks/conv_in_scan.py. Here the weight gradient is one matmul per kernel
 position, and the input gradient a plain convolution, with no dilation left for XLA to handle. On images of one
-to three channels the convolution itself is one matmul too, several times faster there than XLA's.
+to three channels the convolution itself is one matmul too, there faster than XLA's on a CPU.
 """
 
 from __future__ import annotations
