@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from mcu_jax.report import _interval, _table
+from mcu_jax.report import _interval, _style, _table
 
-# Okabe and Ito's palette, told apart by colour-blind readers and in grey.
-_PATH, _RETRAIN, _LINE, _REGION, _BEST = "#0072B2", "#D55E00", "#7F7F7F", "#009E73", "#000000"
+_PATH, _LINE, _REGION, _BEST = _style.BLUE, _style.GREY, _style.GREEN, _style.BLACK
 
 _PANELS = (
     ("RA", "retain accuracy, RA (%)"),
@@ -24,15 +23,11 @@ _PANELS = (
 
 def path_figure(results: dict[str, Any], file: str | os.PathLike[str]) -> None:
     """Draw RA, UA, TA and MIA along t into `file` (the ending says the format), 200 dots per inch."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     trained = _table.trained_paths(results)
     lines = [p for p in results["paths"] if p["curve"] == "linear"]
     if not trained:
         raise ValueError("expected a trained path in results['paths'], found straight lines only")
-    figure = Figure(figsize=(7.6, 6.4), dpi=200, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _style.paper(7.6, 6.4)
     handles: dict[str, Any] = {}
     for axis, (name, title) in zip(figure.subplots(2, 2, sharex=True).flat, _PANELS, strict=True):
         handles |= _draw_panel(axis, results, trained, lines, name)
@@ -55,7 +50,8 @@ def _draw_panel(
         label += ", mean and 95 % interval"
         axis.fill_between(*_band(t, mean, spread), color=_PATH, alpha=0.22, linewidth=0, zorder=3)
     handles[label] = axis.plot(t, mean, color=_PATH, linewidth=1.8, zorder=4)[0]
-    handles |= _draw_retrain(axis, results, name)
+    retrained = [100.0 * r[name] for r in results["rows"] if r["method"] == "retrain"]
+    handles |= _style.draw_retrained(axis, retrained, most=100.0)
     if lines:
         t, mean, _ = _over_seeds(lines, name)
         handles["straight line" + (", mean" if len(lines) > 1 else "")] = axis.plot(
@@ -75,18 +71,6 @@ def _draw_panel(
         handles[f"effective region{whose}: gap(t) < gap(1)"] = span
     _dress(axis)
     return handles
-
-
-def _draw_retrain(axis: Any, results: dict[str, Any], name: str) -> dict[str, Any]:
-    values = [100.0 * r[name] for r in results["rows"] if r["method"] == "retrain"]
-    if not values:
-        return {}
-    mean, half = _interval.mean_interval(values)
-    if half is not None:
-        band = max(0.0, mean - half), min(100.0, mean + half)
-        axis.axhspan(*band, color=_RETRAIN, alpha=0.15, linewidth=0, zorder=1)
-    line = axis.axhline(mean, color=_RETRAIN, linewidth=1.4, linestyle=(0, (5, 2)), zorder=2.5)
-    return {"retrained model" + (", mean and 95 % interval" if half is not None else ""): line}
 
 
 def _over_seeds(paths: Sequence[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -124,10 +108,7 @@ def _dress(axis: Any) -> None:
     low, high = max(low - pad, -3.0), high + pad
     # No tick above 100 %, and the line at 100 % stays whole.
     axis.set_ylim(low, min(high, 100.0 + 0.03 * (100.0 - low)))
-    axis.grid(axis="y", color="0.88", linewidth=0.6)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(labelsize=9)
+    _style.dress(axis)
 
 
 def _label_ends(axes: Sequence[Any]) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mcu_jax.report import _interval
+from mcu_jax.report import _interval, _text
 
-WIDTH = 108
 COMPILE = "compile"
 """The part of a row's seconds that is not counted in its total."""
 
@@ -65,9 +63,7 @@ def seeds_of(results: dict[str, Any]) -> list[int]:
 
 def describe(results: dict[str, Any]) -> str:
     """`digits, mlp, forget random:0.2, 5 seeds`."""
-    config, n = results["config"], len(seeds_of(results))
-    seeds = f"{n} seed{'s' if n != 1 else ''}"
-    return f"{config['dataset']}, {config['model']}, forget {config['forget']}, {seeds}"
+    return _text.describe(results["config"], len(seeds_of(results)))
 
 
 def trained_paths(results: dict[str, Any]) -> list[dict[str, Any]]:
@@ -102,22 +98,8 @@ def _main_table(results: dict[str, Any]) -> list[str]:
     pre, methods = results["config"]["pre"], _methods(results)
     columns = [c for c in _COLUMNS if any(_values(results, m, c.name) for m in methods)]
     cells = [[c.header, c.best, *_column_cells(results, methods, c)] for c in columns]
-    widths = [max(map(len, column)) for column in cells]
-    labels = [_label(m, pre) for m in methods]
-    # Long names wrap, so that the numbers always fit the line.
-    room = max(16, WIDTH - sum(w + 2 for w in widths))
-    wrapped = [textwrap.wrap(label, room) for label in labels]
-    first = max(len(line) for lines in [*wrapped, ["best value"]] for line in lines)
-
-    def line(label: str, row: Iterable[str]) -> str:
-        return label.ljust(first) + "".join("  " + c.rjust(w) for c, w in zip(row, widths, strict=True))
-
-    rows = list(zip(*cells, strict=True))
-    rule = "─" * len(line("", rows[0]))
-    out = [line("", rows[0]), line("best value", rows[1]), rule]
-    for lines, row in zip(wrapped, rows[2:], strict=True):
-        out += [line(lines[0], row), *("  " + more for more in lines[1:])]
-    return [*out, rule, *_notes(results, methods, columns)]
+    rows = list(zip(["", "best value", *(_label(m, pre) for m in methods)], *cells, strict=True))
+    return [*_text.lay_out([*rows[:2], _text.RULE, *rows[2:], _text.RULE]), *_notes(results, methods, columns)]
 
 
 def _column_cells(results: dict[str, Any], methods: Sequence[str], column: _Column) -> list[str]:
@@ -130,26 +112,22 @@ def _column_cells(results: dict[str, Any], methods: Sequence[str], column: _Colu
         mean, half = _interval.mean_interval([column.scale * v for v in values])
         spread = "" if half is None or not column.interval else f"±{half:.{column.decimals}f}"
         parts.append((f"{mean:.{column.decimals}f}", spread))
-    width = max(len(spread) for _, spread in parts)
-    return [f"{mean} {spread.ljust(width)}" if width else mean for mean, spread in parts]
+    return _text.aligned(parts)
 
 
 def _notes(results: dict[str, Any], methods: Sequence[str], columns: Sequence[_Column]) -> list[str]:
     seeds = seeds_of(results)
     if len(seeds) < 2:
-        notes = ["Per cent, one seed. An interval needs at least two seeds."]
+        notes = [f"Per cent, one seed. {_text.NO_INTERVAL}."]
     else:
-        notes = [
-            f"Per cent, mean over {len(seeds)} seeds; ± is the half-width of "
-            "the mean's 95 % confidence interval (Student t)."
-        ]
+        notes = [f"Per cent, mean over {len(seeds)} seeds; {_text.SPREAD}."]
     notes.append("; ".join(_LEGEND[c.name] for c in columns if c.name in _LEGEND) + ".")
     for method in methods:
         missing = sorted(set(seeds) - {r["seed"] for r in results["rows"] if r["method"] == method})
         if missing:
             label = _label(method, results["config"]["pre"])
             notes.append(f"{label}: without seed {', '.join(map(str, missing))}.")
-    return [line for note in notes for line in textwrap.wrap(note, WIDTH)]
+    return _text.wrap(notes)
 
 
 def _comparison(results: dict[str, Any]) -> list[str]:
@@ -218,7 +196,7 @@ def _path_lines(results: dict[str, Any]) -> list[str]:
         "pre-unlearned model's, gap(1)."
     )
     return [f"Path ({paths[0]['curve']}), t* chosen without the retrained model: {span}", *table,
-            *textwrap.wrap(legend, WIDTH), *_mask_lines(paths)]  # fmt: skip
+            *_text.wrap([legend]), *_mask_lines(paths)]  # fmt: skip
 
 
 def _regions(regions: Sequence[Sequence[float]]) -> str:

@@ -1,0 +1,67 @@
+"""How connected methods are, all pairs of them: heat map and dendrogram."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from mcu_jax.report import _connect, _style
+
+
+def matrix_figure(results: dict[str, Any], file: str | os.PathLike[str]) -> None:
+    """Draw the mean accuracy barriers of all pairs of methods into `file`, in clustered order."""
+    order, clusters = results["order"], results["clusters"]
+    places = [clusters["labels"].index(label) for label in order]
+    matrix = np.asarray(clusters["matrix"], float)[np.ix_(places, places)]
+    n = len(order)
+    side = max(3.4, 0.62 * n)
+    figure = _style.paper(side + 2.6, side + 2.4)
+    tree, map_ = figure.subplots(2, 1, height_ratios=[1, max(2.5, 0.55 * n)], sharex=True)
+    image = _draw_map(map_, matrix, order)
+    _draw_tree(tree, np.asarray(clusters["linkage"], float))
+    bar = figure.colorbar(image, ax=map_, shrink=0.8, pad=0.02)
+    bar.set_label("accuracy barrier (points, 0 is best)", fontsize=9)
+    bar.ax.tick_params(labelsize=9)
+    bar.outline.set_visible(False)
+    figure.suptitle(
+        f"Barriers between methods, {_connect.curves_of(results)[0]}\n{_connect.describe(results)}", fontsize=11
+    )
+    figure.savefig(file)
+
+
+def _draw_map(axis: Any, matrix: np.ndarray, order: list[str]) -> Any:
+    from matplotlib.patches import Rectangle
+
+    n = len(order)
+    top = np.max(matrix[np.isfinite(matrix)], initial=1.0)
+    # Cells are centred on whole numbers, without a forced aspect, so that the tree above shares their columns.
+    image = axis.imshow(np.ma.masked_invalid(matrix), cmap="YlGnBu", vmin=0.0, vmax=top, aspect="auto")
+    for i, j in np.ndindex(n, n):
+        value = matrix[i, j]
+        text = f"{value:.1f}" if np.isfinite(value) else "–"
+        colour = "white" if np.isfinite(value) and value > 0.55 * top else "black"
+        axis.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
+    for i in range(n):
+        axis.add_patch(Rectangle((i - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor=_style.BLACK, linewidth=1.4))
+    axis.set_xticks(range(n), order, rotation=40, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(n), order)
+    axis.tick_params(labelsize=9, length=0)
+    axis.spines[:].set_visible(False)
+    axis.set_xlabel("mean over seeds; framed: the seed floor, two runs of one method", fontsize=9)
+    return image
+
+
+def _draw_tree(axis: Any, linkage: np.ndarray) -> None:
+    """Its leaves, from left to right, are the heat map's columns."""
+    from scipy.cluster import hierarchy
+
+    found = hierarchy.dendrogram(linkage, no_plot=True)
+    for x, y in zip(found["icoord"], found["dcoord"], strict=True):
+        # scipy places leaf i at 5 + 10 i.
+        axis.plot((np.asarray(x) - 5) / 10, y, color=_style.GREY, linewidth=1.2)
+    axis.set_ylim(bottom=0.0)
+    axis.set_ylabel("joined at\n(points)", fontsize=9)
+    axis.tick_params(labelsize=9, bottom=False, labelbottom=False)
+    axis.spines[["top", "right", "bottom"]].set_visible(False)

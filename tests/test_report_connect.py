@@ -1,0 +1,427 @@
+"""The table and the figures of connections, from results made up in `connect_results`."""
+
+import copy
+import json
+import math
+import re
+
+import connect_results as made
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from scipy import stats
+
+from mcu_jax import report
+from mcu_jax.report import _connect, _connect_figure, _text
+
+ALSO = ("MIA", "continued", "relearning")
+BARRIERS = ("retain_nats", "forget_nats", "accuracy")
+
+
+@pytest.fixture(scope="session")
+def pair():
+    return made.one_pair(curves=("linear", "bezier"), also=ALSO)
+
+
+@pytest.fixture(scope="session")
+def grid():
+    return made.methods_grid(seeds=range(3))
+
+
+@pytest.fixture(scope="session")
+def one_seed():
+    return made.one_pair(seeds=[3])
+
+
+@pytest.fixture
+def drawn(tmp_path, monkeypatch):
+    """Gives the figure that would be saved, to look into its axes, without the time to paint it."""
+    saved = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, file: saved.append(self))
+
+    def draw(function, results):
+        function(results, tmp_path / "figure.png")
+        return saved.pop()
+
+    return draw
+
+
+def _of(results, a, b, curve="linear"):
+    return [e for e in results["pairs"] if (e["a"]["label"], e["b"]["label"], e["curve"]) == (a, b, curve)]
+
+
+def _line(text, start):
+    return next(line for line in text.splitlines() if line.startswith(start))
+
+
+def _block(text, start):
+    return next(part for part in text.split("\n\n") if part.startswith(start))
+
+
+def _cells(line):
+    return re.split(r"\s{2,}", line.strip())
+
+
+def _lines(axis):
+    return [np.asarray(line.get_ydata(), float) for line in axis.get_lines()]
+
+
+# The table
+
+
+def test_numbers_of_a_row(pair):
+    entries = _of(pair, "finetune", "npo", "bezier")
+    row = _line(report.connect_table(pair), "finetune – npo, bezier")
+    cells = _cells(row)
+    assert cells[0] == "finetune – npo, bezier"
+    # Some of these are large, some small: three significant digits, but for accuracies, in tenths of a point.
+    for cell, name, decimals in zip(cells[1:4], BARRIERS, (3, 4, 1), strict=True):
+        values = [e["barriers"][name] for e in entries]
+        low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
+        assert cell == f"{np.mean(values):.{decimals}f} ±{(high - low) / 2:.{decimals}f}"
+    mean = lambda read: np.mean([read(e) for e in entries])  # noqa: E731
+    assert cells[4:] == [
+        f"{sum(e['connected'] for e in entries)}/5",
+        f"{mean(lambda e: e['distance']['ab']):.2f}",
+        f"{100 * mean(lambda e: e['disagreement']):.1f}",
+        f"{mean(lambda e: e['cka']):.2f}",
+        f"{mean(lambda e: e['task_cosine']):.2f}",
+        f"{100 * mean(lambda e: e['interior']['share']):.0f}",
+    ]
+
+
+def test_rows_columns_and_best_values_in_order(pair):
+    table = report.connect_table(pair)
+    lines = table.splitlines()
+    title = "Connectivity on digits, mlp, forget random:0.2, 5 seeds; one pair, linear, bezier, trained with objective"
+    assert table.replace("\n", " ").startswith(title + " neutral")
+    best = _line(table, "best value")
+    assert _cells(best) == ["best value", "0", "0", "0", "all", "none", "0", "1", "1", "high"]
+    header = lines[lines.index(best) - 2]
+    assert header.split() == ["D_r", "D_f", "acc.", "conn.", "dist.", "diff.", "CKA", "cos", "inside"]
+    assert lines[lines.index(best) - 1].split() == ["nats", "nats", "points", "seeds", "%", "0–1", "±1", "%"]
+    starts = ["finetune – npo, linear", "finetune – npo, bezier", "finetune, two runs", "npo, two runs", "all methods"]
+    places = [lines.index(_line(table, start)) for start in starts]
+    assert places == sorted(places)
+    rules = [i for i, line in enumerate(lines) if line.startswith("──")]
+    assert rules[1] == places[2] - 1
+    assert rules[2] == places[4] - 1
+    legend = _block(table, "   ").split("Mean over 5 seeds; ±")[1]
+    assert all(f"{name}:" in legend or f"{name}, " in legend for name in header.split())
+    assert "all methods (linear)" in legend
+
+
+def test_every_block_names_every_best_value(pair):
+    table = report.connect_table(pair)
+    for block in table.split("\n\n")[1:]:
+        if block.startswith("Correlation"):
+            continue
+        lines = block.splitlines()
+        best = next(line for line in lines if line.startswith("best value"))
+        row = lines[lines.index(best) + 2]
+        cells = re.split(r"\s{2,}", re.sub(r" +±\S+|(?<=\d) / (?=\d)", "", row.strip()))
+        assert len(_cells(best)) == len(cells), block
+
+
+@pytest.mark.parametrize("make", [made.methods_grid, made.sizes_grid, made.curriculum_grid, made.one_pair])
+def test_never_wider_than_the_page(make):
+    table = report.connect_table(make(seeds=range(2), also=ALSO, curves=("linear", "bezier")))
+    assert max(map(len, table.splitlines())) <= 108
+    assert "\x1b" not in table
+
+
+def test_the_floor_over_methods_is_as_the_results_tell_it(pair):
+    floor = pair["floor"]["accuracy"]
+    half = (floor["interval"][1] - floor["interval"][0]) / 2
+    assert _cells(_line(report.connect_table(pair), "all methods"))[-1] == f"{floor['mean']:.1f} ±{half:.1f}"
+
+
+def test_of_many_pairs_the_least_and_the_most_connected(grid):
+    table = _block(report.connect_table(grid), "   ")
+    means = {}
+    for entry in grid["pairs"]:
+        if entry["role"] == "pair":
+            means.setdefault(f"{entry['a']['label']} – {entry['b']['label']}", []).append(entry["barriers"]["accuracy"])
+    order = sorted(means, key=lambda label: np.mean(means[label]))
+    rows, floors = table.split("─\n")[1:3]
+    # Names wrap onto lines that are indented.
+    labels = re.sub(r"\n  +", " ", re.sub(r"  +[^\n]*\d[^\n]*", "", rows)).splitlines()
+    assert [label for label in labels if " – " in label] == order[:5] + order[-5:]
+    low, high = (f"{np.mean(means[order[i]]):.1f}" for i in (5, -6))
+    assert f"… 35 more, of accuracy barriers from {low} to {high} points: results.json holds all …" in rows
+    assert rows.index("35 more") > rows.index(order[4])
+    assert len(re.findall(r"\d/3", floors)) == 10
+
+
+def test_twenty_rows_are_shown_whole():
+    groups = [_connect.Group(str(i), "linear", "pair", [{"barriers": {"accuracy": -i}}]) for i in range(21)]
+    value = lambda group: group.barriers("accuracy")[0]  # noqa: E731
+    assert _connect.cut(groups[:20], value) == (groups[:20], [], [])
+    first, left, last = _connect.cut(groups, value)
+    assert [g.label for g in first] == ["20", "19", "18", "17", "16"]
+    assert [g.label for g in last] == ["4", "3", "2", "1", "0"]
+    assert len(left) == 11
+
+
+def test_one_seed_has_no_interval(one_seed):
+    table = report.connect_table(one_seed)
+    assert "One seed. An interval needs at least two seeds: 1 is missing." in table
+    assert "±" not in re.sub("±1", "", table)
+    assert _cells(_line(table, "finetune – npo"))[4] in ("0/1", "1/1")
+
+
+def test_a_missing_seed_is_named(pair):
+    results = copy.deepcopy(pair)
+    results["pairs"].remove(_of(results, "finetune", "npo", "bezier")[2])
+    table = report.connect_table(results)
+    assert "finetune – npo, bezier: without seed 2." in table
+    assert "linear: without" not in table
+
+
+def test_what_is_not_finite_is_counted_and_not_averaged(pair):
+    results = copy.deepcopy(pair)
+    entries = _of(results, "finetune", "npo")
+    entries[0]["barriers"]["retain_nats"] = entries[3]["barriers"]["retain_nats"] = math.inf
+    entries[1]["barriers"]["forget_nats"] = math.nan
+    results["floor"]["retain_nats"] = {"mean": math.inf, "interval": [math.nan] * 2, "pairs": 10}
+    table = report.connect_table(results)
+    assert _cells(_line(table, "finetune – npo, linear"))[1:3] == ["∞ in 2/5", "nan in 1/5"]
+    assert _cells(_line(table, "all methods"))[1] == "∞"
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "told"),
+    [
+        (45.123, 2.345, ("45.1", "±2.3")),
+        (0.0031, None, ("0.0031", "")),
+        (0.003, 0.02, ("0.0030", "±0.0200")),
+        (0.0, 0.0, ("0.0000", "±0.0000")),
+        (-0.00001, None, ("0.0000", "")),
+        (1234.5, 99.9, ("1234", "±100")),
+        (3.2e7, 1e6, ("3.2e+07", "±1.0e+06")),
+    ],
+)
+def test_numbers_have_three_digits_that_count(mean, half, told):
+    assert _text.of_interval(mean, half) == told
+
+
+def test_controls(pair):
+    block = _block(report.connect_table(pair), "Controls:")
+    cells = _cells(_line(block, "npo"))
+
+    def both(entries, where="barriers"):
+        points, nats = (np.mean([e[where][name] for e in entries]) for name in ("accuracy", "retain_nats"))
+        return f"{points:.1f} / {_text.of_interval(nats, None)[0]}"[:6]
+
+    of = {kind: [e for e in pair["controls"][kind] if e["method"] == "npo"] for kind in pair["controls"]}
+    assert cells[0] == "npo"
+    assert cells[1] == f"{np.mean([e['distance']['a'] for e in of['perturbation']]):.2f}"
+    expected = [_of(pair, "npo", "npo:run=1"), of["perturbation"], of["original"], of["retrain"]]
+    assert [cell[:6] for cell in cells[2:]] == [*map(both, expected), both(of["retrain"], "unaligned")]
+
+
+def test_stopping_times(pair):
+    block = _block(report.connect_table(pair), "Stopping time of gradient ascent")
+    assert "to finetune" in block.splitlines()[0]
+    epochs = [line.split()[0] for line in block.splitlines() if re.match(r"\d+ epoch", line)]
+    assert epochs == ["2", "5", "10", "15", "20"]
+    cells = _cells(_line(block, "5 epochs"))
+    own = [e for e in pair["controls"]["stopping"] if e["epochs"] == 5]
+    assert cells[1:3] == ["10.0 ±0.0", "95.0 ±0.0"]
+    assert cells[4].split()[0] == f"{np.mean([e['barriers']['accuracy'] for e in own]):.1f}"
+
+
+def test_beyond(pair):
+    table = report.connect_table(pair)
+    entries = _of(pair, "finetune", "npo")
+    before = [e["barriers"]["accuracy"] for e in entries]
+    half = stats.t.ppf(0.975, 4) * stats.sem(before)
+    block = _block(table, "Stability:")
+    # Made up: every barrier falls by two fifths. The line between ends trained further is compared with a line alone.
+    expected = [f"{f * np.mean(before):.1f} ±{abs(f) * half:.1f}" for f in (1, 0.6, -0.4)]
+    assert _cells(_line(block, "finetune – npo, linear"))[1:4] == expected
+    assert "bezier" not in block
+    cells = _cells(_line(_block(table, "Ensembles:"), "finetune – npo"))
+    tests = [
+        np.mean([e["ensemble"]["all"]["test_accuracy"] for e in entries]),
+        np.mean([e["ensemble"]["ends"]["test_accuracy"] for e in entries]),
+        np.mean([e["metrics"]["test_accuracy"][i] for e in entries for i in (0, -1)]),
+    ]
+    assert [cell.split()[0] for cell in cells[1:4]] == [f"{100 * value:.1f}" for value in tests]
+    cells = _cells(_line(_block(table, "Relearning:"), "finetune – npo, linear"))
+    assert cells[1].split()[0] == f"{np.mean([e['relearning']['steps'][0] for e in entries]):.1f}"
+    # Made up: at t = 1 the steps are 40, 60, 80, 100 and 120, of a limit of 100.
+    assert cells[5] == "≥80.0"
+    assert "accuracy barrier, MIA distance to retrain, mean of interior: +0.41 [+0.12, +0.70], 5 seeds" in table
+
+
+def test_correlations_may_be_a_plain_list(pair):
+    plain = {**pair, "correlation": pair["correlation"]["entries"]}
+    assert report.connect_table(plain) == report.connect_table(pair)
+
+
+def test_what_was_not_measured_is_left_out(one_seed):
+    results = copy.deepcopy(one_seed)
+    results["controls"] = {kind: [] for kind in results["controls"]}
+    results["floor"], results["pairs"] = {}, [e for e in results["pairs"] if e["role"] == "pair"]
+    table = report.connect_table(results)
+    for start in ("Controls", "Stopping", "Stability", "Relearning", "Correlation", "all methods", "Two runs"):
+        assert start not in table
+    results["controls"]["retrain"] = one_seed["controls"]["retrain"]
+    block = _block(report.connect_table(results), "Controls")
+    assert "aligned" in block
+    assert "random" not in block.split("‖θ−θ_o‖:")[0]
+
+
+# The figures
+
+
+def test_curves_show_the_mean_and_the_retrained_model(pair, drawn):
+    figure = drawn(report.curves_figure, pair)
+    axes = {axis.get_title(loc="left"): axis for axis in figure.axes if axis.get_title(loc="left")}
+    names = {panel.title: panel for panel in _connect_figure._PANELS}
+    assert list(axes) == list(names)
+    for title, axis in axes.items():
+        name, scale = names[title].name, names[title].scale
+        for curve in ("linear", "bezier"):
+            mean = scale * np.mean([e["metrics"][name] for e in _of(pair, "finetune", "npo", curve)], axis=0)
+            assert any(len(y) == 31 and np.allclose(y, mean) for y in _lines(axis))
+        retrained = scale * np.mean([r[name] for r in pair["retrained"]])
+        assert any(len(y) == 2 and np.allclose(y, retrained) for y in _lines(axis))
+        assert len([c for c in axis.collections if len(c.get_paths()[0].vertices) > 31]) == 2
+    labels = [text.get_text() for text in figure.axes[7].get_xticklabels()]
+    assert labels == ["0\n= finetune", "0.25", "0.5", "0.75", "1\n= npo"]
+    legend = [text.get_text() for text in figure.axes[8].get_legend().get_texts()]
+    assert legend == ["finetune – npo, linear", "finetune – npo, bezier", "retrained model"]
+
+
+def test_of_many_curves_two_stand_out(grid, drawn):
+    figure = drawn(report.curves_figure, grid)
+    assert not any("MIA" in axis.get_title(loc="left") for axis in figure.axes)
+    axis = figure.axes[3]
+    coloured = [line for line in axis.get_lines() if line.get_color() in ("#0072B2", "#E69F00")]
+    assert len([y for y in _lines(axis) if len(y) == 31]) == 45
+    groups = sorted(_connect.groups(grid, "pair"), key=lambda g: np.mean(g.barriers("accuracy")))
+    for line, group in zip(coloured, (groups[0], groups[-1]), strict=True):
+        mean = np.mean([e["metrics"]["retain_accuracy"] for e in group.entries], axis=0)
+        np.testing.assert_allclose(line.get_ydata(), 100 * mean)
+    legend = [" ".join(t.get_text().split()) for t in figure.axes[7].get_legend().get_texts()]
+    assert f"largest accuracy barrier: {groups[-1].label}" in legend
+    assert f"smallest accuracy barrier: {groups[0].label}" in legend
+    assert [t.get_text() for t in figure.axes[6].get_xticklabels()][::4] == ["0\n= a", "1\n= b"]
+    assert figure.axes[0].get_yscale() == "symlog"
+    assert axis.get_yscale() == "linear"
+
+
+def test_matrix_is_in_clustered_order(grid, drawn):
+    figure = drawn(report.matrix_figure, grid)
+    tree, heat, bar = figure.axes
+    order, labels = grid["order"], grid["clusters"]["labels"]
+    assert order != labels
+    assert [t.get_text() for t in heat.get_xticklabels()] == order
+    assert [t.get_text() for t in heat.get_yticklabels()] == order
+    matrix = np.asarray(grid["clusters"]["matrix"])
+    texts = {tuple(map(round, t.get_position())): t.get_text() for t in heat.texts}
+    for i, a in enumerate(order):
+        for j, b in enumerate(order):
+            assert texts[j, i] == f"{matrix[labels.index(a), labels.index(b)]:.1f}"
+    assert len(heat.patches) == len(order)
+    assert "0 is best" in bar.get_ylabel()
+    assert "points" in bar.get_ylabel()
+    # The first merge joins the two that are nearest, which are neighbours.
+    first, second, height, _ = grid["clusters"]["linkage"][0]
+    places = sorted(order.index(labels[int(i)]) for i in (first, second))
+    low = min(tree.get_lines(), key=lambda line: max(line.get_ydata()))
+    assert sorted({round(x) for x in low.get_xdata()}) == places
+    assert max(low.get_ydata()) == pytest.approx(height)
+
+
+def test_matrix_without_a_floor(grid, drawn):
+    results = copy.deepcopy(grid)
+    for i, row in enumerate(results["clusters"]["matrix"]):
+        row[i] = None
+    assert [t.get_text() for t in drawn(report.matrix_figure, results).axes[1].texts].count("–") == 10
+
+
+def test_barriers_have_a_row_each_and_the_floor(pair, drawn):
+    figure = drawn(report.barriers_figure, pair)
+    titles = [axis.get_title(loc="left") for axis in figure.axes]
+    assert titles == ["accuracy barrier (points)", "barrier on D_r (nats)", "barrier on D_f (nats)"]
+    rows = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert rows == ["finetune – npo, linear", "finetune – npo, bezier"]
+    for axis, name in zip(figure.axes, ("accuracy", "retain_nats", "forget_nats"), strict=True):
+        at = [np.asarray(line.get_xdata(), float) for line in axis.get_lines()]
+        for curve in ("linear", "bezier"):
+            values = [e["barriers"][name] for e in _of(pair, "finetune", "npo", curve)]
+            assert any(len(x) == 5 and np.allclose(x, values) for x in at)
+            assert any(len(x) == 1 and np.allclose(x, np.mean(values)) for x in at)
+        assert any(np.allclose(x, pair["floor"][name]["mean"]) for x in at)
+        (band,) = axis.patches
+        assert [band.get_x(), band.get_x() + band.get_width()] == pytest.approx(pair["floor"][name]["interval"])
+
+
+def test_two_runs_are_the_rows_where_there_are_no_pairs(drawn):
+    results = made.seeds_grid(seeds=range(2))
+    figure = drawn(report.barriers_figure, results)
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == [f"{m}, two runs" for m in made.METHODS[:4]]
+    assert "finetune, two runs" in report.connect_table(results)
+
+
+def test_sizes(drawn):
+    results = made.sizes_grid(seeds=range(3))
+    figure = drawn(report.sizes_figure, results)
+    assert len(figure.axes) == 6
+    assert figure.axes[3].get_title(loc="left") == "accuracy barrier (points)\nthis size and the largest"
+    assert "%" in figure.axes[5].get_xlabel()
+    legend = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert legend == list(made.METHODS[:3])
+    for axis, role, sizes in ((figure.axes[1], "floor", [2, 4, 6, 8, 10]), (figure.axes[4], "pair", [2, 4, 6, 8])):
+        line = axis.get_lines()[1]
+        np.testing.assert_allclose(line.get_xdata(), sizes)
+        own = [e for e in results["pairs"] if e["role"] == role and e["a"]["method"] == made.METHODS[1]]
+        means = [
+            np.mean([e["barriers"]["retain_nats"] for e in own if e["a"]["forget"] == f"random:{s / 100:g}"])
+            for s in sizes
+        ]
+        np.testing.assert_allclose(line.get_ydata(), means)
+        assert len(axis.collections) == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "files"),
+    [
+        (lambda: made.methods_grid(3, seeds=range(2)), {"curves.png", "matrix.png"}),
+        (lambda: made.methods_grid(2, seeds=range(2)), {"curves.png"}),
+        (lambda: made.one_pair(seeds=[0]), {"curves.png", "barriers.png"}),
+        (lambda: made.curriculum_grid(1, seeds=range(2)), {"curves.png", "barriers.png"}),
+        (lambda: made.sizes_grid(1, seeds=range(2)), {"curves.png", "sizes.png"}),
+    ],
+)
+def test_write_draws_what_applies_and_gives_the_table(make, files, tmp_path, monkeypatch):
+    monkeypatch.setattr(Figure, "savefig", lambda self, file: file.write_bytes(b""))
+    results = make()
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    assert report.write(tmp_path) == report.connect_table(results)
+    assert {file.name for file in tmp_path.glob("*.png")} == files
+
+
+def test_pictures_even_of_what_is_not_finite(pair, tmp_path):
+    results = copy.deepcopy(pair)
+    entry = _of(results, "finetune", "npo")[0]
+    entry["metrics"]["retain_loss"][15] = math.inf
+    entry["metrics"]["js"][15] = math.nan
+    entry["barriers"] |= {"retain_nats": math.inf, "js_nats": math.nan}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    report.write(tmp_path)
+    for name in ("curves", "barriers"):
+        picture = matplotlib.image.imread(tmp_path / f"{name}.png")
+        assert picture.shape[1] == 1840
+        for half in np.array_split(picture[..., :3], 2, axis=1):
+            assert 0.01 < np.mean(half < 0.9) < 0.9
+
+
+def test_write_refuses_another_kind(tmp_path):
+    (tmp_path / "results.json").write_text('{"schema": 1, "kind": "lunch"}')
+    with pytest.raises(ValueError, match="expected results of kind unlearn or connect, found 'lunch'"):
+        report.write(tmp_path)
