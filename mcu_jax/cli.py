@@ -21,10 +21,12 @@ from mcu_jax.checkpoint import DamagedCheckpointError
 USAGE = """mcu-jax: machine unlearning through mode connectivity
 
   mcu-jax unlearn [--flags]   unlearn along a path and compare; without a flag, on scikit-learn's digits
-  mcu-jax unlearn --help      every flag
+  mcu-jax connect --a finetune --b npo [--flags], or --grid methods
+                              connect models unlearned in different ways: barriers, metrics on the way, similarity
+  mcu-jax COMMAND --help      every flag
   mcu-jax list                the methods, curves, models, metrics and data sets there are, and their hyper-parameters
 
-The same from Python: `from mcu_jax import runs; runs.unlearn(runs.Config(...))`.
+The same from Python, in mcu_jax.runs: `unlearn(Config(...))` and `connect(ConnectConfig(...))`.
 """
 
 HELP = ("-h", "--help", "help")
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Runs one command and gives its exit status."""
-    commands: dict[str, Callable[[list[str]], int]] = {"unlearn": _unlearn, "list": _list}
+    commands: dict[str, Callable[[list[str]], int]] = {"unlearn": _unlearn, "connect": _connect, "list": _list}
     if not arguments or arguments[0] in HELP:
         print(USAGE, end="")
         return 0
@@ -71,14 +73,22 @@ def _fail(message: str, status: int) -> int:
 
 
 def _unlearn(arguments: list[str]) -> int:
+    return _job(arguments, runs.Config, lambda config, observer: runs.unlearn(config, observer))
+
+
+def _connect(arguments: list[str]) -> int:
+    return _job(arguments, runs.ConnectConfig, lambda config, observer: runs.connect(config, observer))
+
+
+def _job(arguments: list[str], kind: Any, run: Callable[[Any, runs.Observer], runs.Run]) -> int:
     import tyro
     import yaml
 
     try:
         given = tyro.cli(
-            _flags(_Unlearn),
+            _flags(kind, _Own),
             args=arguments,
-            prog="mcu-jax unlearn",
+            prog=f"mcu-jax {kind.KIND}",
             default={"quiet": False, "dry_run": False},
             config=(tyro.conf.FlagCreatePairsOff,),
         )
@@ -86,8 +96,8 @@ def _unlearn(arguments: list[str]) -> int:
         return int(ended.code or 0)
     own = {name: given.pop(name, None) for name in ("config", "quiet", "dry_run")}
     values = runs.read_yaml(own["config"]) if own["config"] else {}
-    runs.from_mapping(values)  # what is wrong in the file is an error, even where the command line wins
-    config = runs.from_mapping(_over(values, given))
+    runs.from_mapping(values, kind)  # what is wrong in the file is an error, even where the command line wins
+    config = runs.from_mapping(_over(values, given), kind)
     if own["dry_run"]:
         resolved, stages, directory = runs.plan(config)
         print(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
@@ -96,20 +106,17 @@ def _unlearn(arguments: list[str]) -> int:
             print(f"  {name}: {missing} to compute, {finished} finished")
         return 0
     with _Progress(quiet=bool(own["quiet"])) as progress:
-        run = runs.unlearn(config, progress)
-    table = report.write(run.directory)
+        made = run(config, progress)
+    table = report.write(made.directory)
     if not own["quiet"]:
-        print(f"{table}\n\nWritten to {run.directory}: results.json, path.png, config.yaml, splits and stages.")
+        figures = ", ".join(sorted(file.name for file in made.directory.glob("*.png")))
+        print(f"{table}\n\nWritten to {made.directory}: results.json, {figures}, config.yaml, splits and stages.")
     return 0
 
 
 @dataclasses.dataclass(frozen=True)
-class _Unlearn(runs.Config):
-    """Unlearn along a path: original, retrained, pre-unlearned model, path, sweep, choice of t, for several seeds.
-
-    A recipe is what a data set and model need; --dry-run shows what every setting comes to. `mcu-jax list` shows
-    every NAME with its hyper-parameters, which are set by NAME:key=value,key=value.
-    """
+class _Own:
+    """What a command is told beside the configuration of its job."""
 
     config: str | None = None
     """A YAML file of the same settings, as config.yaml in a run directory; the command line wins."""
@@ -119,23 +126,24 @@ class _Unlearn(runs.Config):
     """Show the resolved configuration and what would be computed, and stop."""
 
 
-def _flags(kind: type) -> Any:
-    """A dataclass of settings as tyro shall take it: only what is given, a default shown only where there is one."""
+def _flags(*kinds: type) -> Any:
+    """Dataclasses of settings as tyro shall take them: only what is given, a default shown only where there is one."""
     import tyro
 
-    told, hints = _texts(kind), typing.get_type_hints(kind)
     found: dict[str, Any] = {}
-    for field in dataclasses.fields(kind):
-        hint = hints[field.name]
-        if dataclasses.is_dataclass(hint):
-            found[field.name] = _flags(hint)  # type: ignore[arg-type]
-        else:
-            arg = tyro.conf.arg(help=told[field.name], help_behavior_hint=_default(field.default))
-            known = [part for part in typing.get_args(hint) if part is not types.NoneType]
-            optional = types.NoneType in typing.get_args(hint)
-            found[field.name] = typing.Annotated[known[0] if optional else hint, arg]
-    flags = typing.TypedDict(kind.__name__, found, total=False)  # type: ignore[misc]
-    flags.__doc__ = kind.__doc__
+    for kind in kinds:
+        told, hints = _texts(kind), typing.get_type_hints(kind)
+        for field in dataclasses.fields(kind):
+            hint = hints[field.name]
+            if dataclasses.is_dataclass(hint):
+                found[field.name] = _flags(hint)  # type: ignore[arg-type]
+            else:
+                arg = tyro.conf.arg(help=told[field.name], help_behavior_hint=_default(field.default))
+                known = [part for part in typing.get_args(hint) if part is not types.NoneType]
+                optional = types.NoneType in typing.get_args(hint)
+                found[field.name] = typing.Annotated[known[0] if optional else hint, arg]
+    flags = typing.TypedDict(kinds[0].__name__, found, total=False)  # type: ignore[misc]
+    flags.__doc__ = kinds[0].__doc__
     return flags
 
 
@@ -169,8 +177,8 @@ class _Progress:
     def __init__(self, *, quiet: bool):
         self.quiet, self.stopping = quiet, False
         self.bar: Any = None
-        self.task: Any = None
-        self.seed: int | None = None
+        self.tasks: dict[int | None, Any] = {}
+        """Of the seeds that are trained just now, None for all of them together."""
 
     def __enter__(self) -> _Progress:
         self.before = signal.signal(signal.SIGINT, self._interrupted)
@@ -203,19 +211,19 @@ class _Progress:
 
     def stage(self, name: str, seeds: Sequence[int], cached: int) -> None:
         if self.bar:
-            self.task, self.seed = self.bar.add_task(f"{name} · {_seeds(seeds)}", total=None, loss=""), None
+            self.tasks[None] = self.bar.add_task(f"{name} · {_seeds(seeds)}", total=None, loss="")
 
     def progress(self, name: str, seed: int, step: int, steps: int, loss: float) -> None:
         if self.bar:
-            if seed != self.seed:  # the time left is that of one seed's training
-                self.seed = seed
-                self.bar.reset(self.task)
-            description = f"{name} · seed {seed}"
-            self.bar.update(self.task, description=description, completed=step, total=steps, loss=f"loss {loss:.3f}")
+            if seed not in self.tasks:  # the time left is that of one seed's training
+                self.tasks[seed] = self.bar.add_task(f"{name} · seed {seed}", total=steps, loss="")
+            self.bar.update(self.tasks[seed], completed=step, total=steps, loss=f"loss {loss:.3f}")
 
     def finished(self, name: str, seconds: float, compile_seconds: float) -> None:
         if self.bar:
-            self.bar.remove_task(self.task)
+            for task in self.tasks.values():
+                self.bar.remove_task(task)
+            self.tasks = {}
         self.note(f"{name}: {seconds:.1f} s, and {compile_seconds:.1f} s compiling")
 
     def note(self, text: str) -> None:

@@ -81,11 +81,11 @@ def _convolves(structure: Any, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> bool
 
 
 def convolves(f: Callable[..., Any], *arguments: Any) -> bool:
-    """Whether f(*arguments) holds a convolution."""
+    """Whether f(*arguments) holds a convolution, XLA's or the built-in models' own."""
 
     def search(jaxpr: Any) -> bool:
         for equation in jaxpr.eqns:
-            if equation.primitive.name == "conv_general_dilated":
+            if equation.primitive.name == "conv_general_dilated" or equation.params.get("name") == "convolution":
                 return True
             for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")):
                 inner = getattr(inner, "jaxpr", inner)
@@ -217,6 +217,25 @@ def measures(found: Predictions, retrained: Predictions, untrained: Predictions)
     return jax.vmap(at_one)(found)
 
 
+RISING = ("retain_accuracy", "validation_accuracy", "test_accuracy", "forget_loss", "MIA")
+"""Measures that may not fall below the straight line between their ends."""
+FALLING = ("retain_loss", "validation_loss", "test_loss", "forget_accuracy", "js")
+"""Measures that may not rise above it; any other may do neither."""
+
+
+def barriers(ts: Any, values: Mapping[str, Float[Any, "T"]]) -> dict[str, Float[Array, ""]]:
+    """The `barrier` of every measure along a path, on the side that is worse for an unlearned model; in its own unit.
+
+    Retain loss may not rise, forget loss may not fall, and so on: `RISING`, `FALLING`; of a measure without a good side
+    (zrf) the larger of both. values: as `measures` gives them, perhaps with MIA.
+    """
+    found = {}
+    for name, value in values.items():
+        above, below = barrier(ts, value), barrier(ts, value, lower_is_better=False)
+        found[name] = above if name in FALLING else below if name in RISING else jnp.maximum(above, below)
+    return found
+
+
 class Connection(NamedTuple):
     """Barriers of the mean losses, in nats, and of accuracies, as fractions. Best: 0.
 
@@ -239,13 +258,9 @@ def connection(ts: Any, values: Mapping[str, Float[Any, "T"]]) -> Connection:
 
     values: as `measures` gives them.
     """
-    return Connection(
-        retain_loss=barrier(ts, values["retain_loss"]),
-        forget_loss=barrier(ts, values["forget_loss"], lower_is_better=False),
-        accuracy=jnp.maximum(
-            barrier(ts, values["retain_accuracy"], lower_is_better=False), barrier(ts, values["forget_accuracy"])
-        ),
-    )
+    found = barriers(ts, values)
+    accuracy = jnp.maximum(found["retain_accuracy"], found["forget_accuracy"])
+    return Connection(found["retain_loss"], found["forget_loss"], accuracy)
 
 
 def arc_length(path: Path, ts: Any, curve: Curve = curves.bezier) -> Float[Array, ""]:

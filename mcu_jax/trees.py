@@ -117,6 +117,16 @@ def split_keys(key: RandomKey, tree: Any) -> Any:
     return jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
 
 
+def perturb(key: RandomKey, origin: Params, like: Params) -> Params:
+    """`origin` and Gaussian noise, in every leaf of the Euclidean norm of `like` − `origin`: as far, elsewhere."""
+
+    def leaf(key: RandomKey, x: Array, y: Array) -> Array:
+        noise = jax.random.normal(key, x.shape, x.dtype)
+        return x + noise * (jnp.linalg.norm((y - x).ravel()) / jnp.linalg.norm(noise.ravel()))
+
+    return jax.tree.map(leaf, split_keys(key, origin), origin, like)
+
+
 def partition(tree: Any, mask: Any) -> tuple[Any, Any]:
     """(where the mask is True, where it is False); the other's leaves are None. The mask: a Python bool a leaf."""
     kept = jax.tree.map(lambda keep, x: x if keep else None, mask, tree)

@@ -128,3 +128,27 @@ def finished(tmp_path_factory: pytest.TempPathFactory, compilations: dict[str, s
     """A finished run of `SMALL`. Tests read it; a test that writes copies it first."""
     place = tmp_path_factory.mktemp("finished") / "run"
     return runs.unlearn(runs.from_mapping({**SMALL, "out": str(place)}))
+
+
+CONNECTED = {
+    "kind": "connect",
+    "train_size": 60,
+    "validation_size": 40,
+    "train": {"epochs": 3},
+    "a": "neggrad_plus",
+    "b": "npo",
+    "curve": ["linear", "bezier"],
+    "also": ["mia", "continued", "relearning"],
+    "epochs": 2,
+    "points": 5,
+    "retrains": 2,
+    "seeds": [0, 1],
+}
+"""Settings of a small run of `mcu-jax connect`, with everything in it."""
+
+
+@pytest.fixture(scope="session")
+def connected(tmp_path_factory: pytest.TempPathFactory, compilations: dict[str, str]) -> runs.Run:
+    """A finished run of `CONNECTED`. Tests read it; a test that writes copies it first."""
+    place = tmp_path_factory.mktemp("connected") / "run"
+    return runs.connect(runs.from_mapping({**CONNECTED, "out": str(place)}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -41,14 +42,14 @@ def numbers(directory: pathlib.Path) -> list:
 
 
 def test_flags_and_settings_are_the_same() -> None:
-    assert dataclass_flags() == set(cli._flags(cli._Unlearn).__annotations__) - {"config", "quiet", "dry_run"}
+    assert dataclass_flags() == set(cli._flags(runs.Config, cli._Own).__annotations__) - {"config", "quiet", "dry_run"}
     assert SMALL == {
         "train_size": 60, "validation_size": 40, "train": {"epochs": 3}, "epochs": 3, "points": 5, "seeds": [0, 1],
     }  # fmt: skip
 
 
 def dataclass_flags() -> set[str]:
-    return set(runs.Config.__dataclass_fields__)
+    return {field.name for field in dataclasses.fields(runs.Config)}
 
 
 # Help and lists
@@ -139,15 +140,72 @@ def test_the_configuration_of_a_run_is_used_again_and_the_command_line_wins(
     assert found["train_size"] == 60
 
 
+# Connecting
+
+
+CONNECT = "connect --train-size 60 --validation-size 40 --train.epochs 3 --a neggrad_plus --b npo --curve linear bezier"
+CONNECT += " --also mia continued relearning --epochs 2 --points 5 --retrains 2 --seeds 0 1"
+
+
+def test_flags_of_connect_are_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["connect", "--help"]) == 0
+    shown = capsys.readouterr().out
+    flags = {field.name.replace("_", "-") for field in dataclasses.fields(runs.ConnectConfig)} - {"train"}
+    flags |= {"config", "quiet", "dry-run", "train.epochs", "train.lr", "train.batch-size"}
+    assert set(re.findall(r"(?m)^\W? --([a-z][a-z.-]*)", shown)) == flags
+    assert "None" not in shown
+
+
+def test_connecting_says_what_it_found(
+    connected: runs.Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(connected.directory, tmp_path / "run")
+    shutil.rmtree(next((tmp_path / "run" / "stages").glob("controls-*")))
+    assert cli.run([*CONNECT.split(), "--out", str(tmp_path / "run")]) == 0
+    shown = capsys.readouterr()
+    for text in ("neggrad_plus – npo", "bezier", "two runs", "best value", "Controls", "Stopping time", "Stability"):
+        assert text in shown.out
+    assert f"Written to {tmp_path}/run: results.json, barriers.png, curves.png" in shown.out
+    assert shown.err.startswith("controls: ")
+    assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_dry_run_of_connect_shows_pairs_and_makes_nothing(
+    connected: runs.Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stages = ["--stages", str(connected.directory / "stages"), "--dry-run"]
+    assert cli.run([*CONNECT.split(), "--b", "npo:run=3", *stages]) == 0
+    settings, _, rest = capsys.readouterr().out.partition("\n\n")
+    assert yaml.safe_load(settings)["b"] == "npo:run=3"
+    assert "run directory: runs/connect-digits-mlp-" in rest
+    assert "  neggrad_plus: 0 to compute, 2 finished" in rest
+    assert "  npo:run=3: 2 to compute, 0 finished" in rest
+    assert "  measures: linear, neggrad_plus to npo:run=3: 2 to compute" in rest
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_configuration_of_another_command_is_refused(connected: runs.Run, capsys) -> None:
+    assert cli.run(["unlearn", "--config", str(connected.directory / "config.yaml")]) == 2
+    assert "the configuration of `mcu-jax connect`, not of `mcu-jax unlearn`" in capsys.readouterr().err
+    assert cli.run(["connect", "--config", str(connected.directory / "config.yaml"), "--dry-run"]) == 0
+
+
 # Bad input
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["unlern"], r"no command 'unlern'; did you mean 'unlearn'? There are: unlearn, list"),
+        (["unlern"], r"no command 'unlern'; did you mean 'unlearn'? There are: unlearn, connect, list"),
         (["--quiet"], "no command '--quiet'"),
         (["list", "methods"], "list takes no arguments"),
+        (["connect"], "connect what? Give both ends, as --a finetune --b npo, or a --grid: methods, seeds"),
+        (["connect", "--a", "npo", "--b", "npo"], "the same run of one method"),
+        (["connect", "--grid", "method"], "did you mean 'methods'?"),
+        (["connect", "--grid", "curriculum", "--methods", "ssd"], "ssd is a closed form, which takes no curriculum"),
+        (["connect", "--pre", "npo"], "--pre"),
+        (["connect", "--config", "bad.yaml"], "setting epochs takes a whole number, given 'many'"),
         (["unlearn", "--epoch", "3"], "--epochs INT"),
         (["unlearn", "--mask.kep", "3"], "--mask.keep"),
         (["unlearn", "--points", "four"], "--points"),
@@ -242,9 +300,10 @@ def test_a_terminal_shows_a_bar_with_loss_and_time_left(monkeypatch: pytest.Monk
                 for step in (10, 20):
                     progress.progress(name, seed, step, 40, 0.25)
                     progress.bar.refresh()
-                (task,) = progress.bar.tasks
-                assert (task.completed, task.total) == (20, 40)
-                assert task.description == f"{name} · seed {seed}"
+            whole, *each = progress.bar.tasks  # seeds may be trained at the same time
+            assert (whole.description, whole.total) == (f"{name} · 2 seeds", None)
+            assert [(task.completed, task.total) for task in each] == [(20, 40)] * 2
+            assert [task.description for task in each] == [f"{name} · seed 0", f"{name} · seed 1"]
             progress.finished(name, 1.0, 2.0)
     shown = screen.getvalue()
     assert "loss 0.250" in shown
@@ -301,6 +360,29 @@ def test_a_process_ends_with_2_for_bad_input(compilations: dict[str, str], tmp_p
     assert told.stderr.startswith("mcu-jax: there is no model 'mpl'; did you mean 'mlp'?")
     assert "Traceback" not in told.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_connection_ends_with_130_and_goes_on(
+    connected: runs.Run, tmp_path: pathlib.Path, compilations: dict[str, str]
+) -> None:
+    shutil.copytree(connected.directory / "stages", tmp_path / "stages")
+    for kind in ("npo", "measures", "relearning"):
+        for folder in (tmp_path / "stages").glob(f"{kind}-*"):
+            shutil.rmtree(folder)
+    arguments = [*CONNECT.split(), "--out", str(tmp_path / "run"), "--stages", str(tmp_path / "stages")]
+    command = [sys.executable, "-m", "mcu_jax.cli", *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(compilations)) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130, rest
+    assert first.startswith("npo: ")
+    assert "give the same command again to go on" in rest
+    assert "Traceback" not in rest
+    assert cli.run([*arguments, "--quiet"]) == 0
+    told = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert told["pairs"] == json.loads((connected.directory / "results.json").read_text())["pairs"]
 
 
 def test_an_interrupted_process_ends_with_130_and_goes_on(

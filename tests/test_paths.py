@@ -268,3 +268,13 @@ def test_interior_points_that_beat_both_ends() -> None:
 def test_share_within_the_spread_of_retrained_models() -> None:
     values = jnp.array([0.0, 0.1, 0.2, 0.3])
     assert float(paths.share_within(values, jnp.array([0.25, 0.1, 0.15]))) == 0.5
+
+
+def test_barriers_are_on_the_side_that_is_worse() -> None:
+    ts = jnp.asarray([0.0, 0.5, 1.0])
+    up, down = jnp.asarray([0.0, 1.0, 0.0]), jnp.asarray([0.0, -1.0, 0.0])
+    names = ("retain_loss", "forget_loss", "retain_accuracy", "forget_accuracy", "test_accuracy", "js", "zrf", "MIA")
+    rising = {name: float(value) for name, value in paths.barriers(ts, dict.fromkeys(names, up)).items()}
+    falling = {name: float(value) for name, value in paths.barriers(ts, dict.fromkeys(names, down)).items()}
+    assert {name for name in names if rising[name]} == {"retain_loss", "forget_accuracy", "js", "zrf"}
+    assert {name for name in names if falling[name]} == set(names) - {"retain_loss", "forget_accuracy", "js"}

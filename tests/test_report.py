@@ -10,8 +10,8 @@ import pytest
 from matplotlib.figure import Figure
 from scipy import stats
 
-from mcu_jax import report
-from mcu_jax.report import _figure, _interval, _table
+from mcu_jax import metrics, report
+from mcu_jax.report import _figure, _table
 
 T = np.linspace(0.0, 1.0, 21)
 PRE = "random_label:lr=0.1"
@@ -128,12 +128,12 @@ def _figure_of(results, file, monkeypatch):
 
 def test_mean_and_interval_are_scipys():
     values = [3.1, 2.9, 4.4, 3.6, 2.2]
-    mean, half = _interval.mean_interval(values)
+    mean, half = metrics.mean_interval(values)
     low, high = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
     np.testing.assert_allclose([mean, mean - half, mean + half], [np.mean(values), low, high], rtol=1e-12)
     # By hand: 1 and 3 have mean 2 and standard error 1; the 0.975 quantile at one degree of freedom.
-    assert _interval.mean_interval([1.0, 3.0]) == pytest.approx((2.0, 12.7062), abs=1e-4)
-    assert _interval.mean_interval([1.5]) == (1.5, None)
+    assert metrics.mean_interval([1.0, 3.0]) == pytest.approx((2.0, 12.7062), abs=1e-4)
+    assert metrics.mean_interval([1.5]) == (1.5, None)
 
 
 def test_rows_and_columns_in_order(five_seeds):

@@ -77,7 +77,7 @@ def seeds_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check_schema(results: dict[str, Any], methods: list[str], *, class_wise: bool, mask: bool = True) -> None:
-    assert list(results) == ["schema", "config", "rows", "paths"]
+    assert list(results) == ["schema", "kind", "config", "rows", "paths"]
     assert results["schema"] == 1
     seeds = results["config"]["seeds"]
     assert [(row["seed"], row["method"]) for row in results["rows"]] == list(itertools.product(seeds, methods))

@@ -104,3 +104,14 @@ def test_every_leaf_has_a_key_of_its_own() -> None:
     keys = trees.split_keys(jax.random.key(0), tree())
     drawn = {float(jax.random.uniform(key)) for key in jax.tree.leaves(keys)}
     assert len(drawn) == 3
+
+
+def test_a_perturbation_has_the_length_of_another_in_every_leaf() -> None:
+    origin = {"a": jnp.ones((3, 4)), "b": jnp.zeros(5), "c": jnp.ones(2)}
+    like = {"a": jnp.ones((3, 4)) * 3, "b": jnp.arange(5.0), "c": jnp.ones(2)}
+    first, second = (trees.perturb(jax.random.key(i), origin, like) for i in (0, 1))
+    for name in origin:
+        moved, expected = (np.linalg.norm(np.asarray(x[name] - origin[name])) for x in (first, like))
+        np.testing.assert_allclose(moved, expected, rtol=1e-5)
+    assert not np.allclose(first["a"], second["a"])
+    np.testing.assert_array_equal(first["c"], origin["c"])

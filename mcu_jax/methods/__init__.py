@@ -65,13 +65,19 @@ def objective(name: str, problem: Problem, key: RandomKey, **options: Any) -> tr
     UnknownNameError for a method there is not.
     """
     method = registry.get(sys.modules[__name__], name, "method")
-    function = getattr(sys.modules[method.__module__], "objective", None)
-    if function is None:
+    if not has_objective(name):
         return None
+    function = sys.modules[method.__module__].objective
     used = {**registry.schema(method), **options}
     return function(
         problem, key, **{each: used[each] for each in inspect.signature(function).parameters if each in used}
     )
+
+
+def has_objective(name: str) -> bool:
+    """Whether the method `name` minimises something that a path can be trained with."""
+    method = registry.get(sys.modules[__name__], name, "method")
+    return hasattr(sys.modules[method.__module__], "objective")
 
 
 __all__ = [
@@ -84,6 +90,7 @@ __all__ = [
     "fisher_noise",
     "grad_diff",
     "gradient_ascent",
+    "has_objective",
     "influence",
     "l1_sparse",
     "mcu",

@@ -3,12 +3,30 @@
 Everything is computed from one set of un-augmented predictions (`predict`), so that it can be mapped over t.
 """
 
-from mcu_jax.metrics._accuracy import BEST, accuracy, avg_gap, ra, ta, ua, ua_test
+from mcu_jax.metrics._accuracy import accuracy, avg_gap, ra, ta, ua, ua_test
+from mcu_jax.metrics._interval import curve_interval, mean_interval
 from mcu_jax.metrics._mia import mia
-from mcu_jax.metrics._predict import predict
-from mcu_jax.metrics._similarity import cka, disagreement, js, task_cosine, zrf
+from mcu_jax.metrics._predict import outputs, predict
+from mcu_jax.metrics._relearn import relearn_steps
+from mcu_jax.metrics._similarity import cka, cluster, disagreement, ensemble, js, task_cosine, zrf
 
-NAMES = ("ua", "ua_test", "ra", "ta", "mia", "avg_gap")
+BEST = {
+    "ua": "retrain's",
+    "ua_test": "retrain's",
+    "ra": "retrain's",
+    "ta": "retrain's",
+    "mia": "retrain's",
+    "avg_gap": "0",
+    "js": "0",
+    "zrf": "retrain's",
+    "relearn_steps": "retrain's",
+    "disagreement": "0",
+    "cka": "1",
+    "task_cosine": "1",
+}
+"""Which value of a metric is best; of the last three, of two models' likeness, that of equal ones."""
+
+NAMES = tuple(BEST)
 
 __all__ = [
     "BEST",
@@ -16,11 +34,17 @@ __all__ = [
     "accuracy",
     "avg_gap",
     "cka",
+    "cluster",
+    "curve_interval",
     "disagreement",
+    "ensemble",
     "js",
+    "mean_interval",
     "mia",
+    "outputs",
     "predict",
     "ra",
+    "relearn_steps",
     "ta",
     "task_cosine",
     "ua",

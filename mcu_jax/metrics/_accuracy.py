@@ -10,15 +10,6 @@ from jaxtyping import Array, Float
 from mcu_jax import losses
 from mcu_jax.base import Outputs, Predictions
 
-BEST = {
-    "UA": "retrain's",
-    "UA_test": "retrain's",
-    "RA": "retrain's",
-    "TA": "retrain's",
-    "MIA": "retrain's",
-    "avg_gap": "0",
-}
-
 
 def accuracy(outputs: Outputs) -> Float[Array, ""]:
     """Share of examples whose largest logit is the label's."""

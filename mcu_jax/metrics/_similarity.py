@@ -1,8 +1,10 @@
-"""How alike two models are: what they say, what they see, and where they went."""
+"""How alike models are: what they say, what they see, where they went, and who belongs together."""
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from mcu_jax import losses, trees
@@ -43,3 +45,29 @@ def task_cosine(a: Params, b: Params, original: Params) -> Float[Array, ""]:
     first, second = trees.sub(a, original), trees.sub(b, original)
     lengths = trees.norm(first) * trees.norm(second)
     return trees.dot(first, second) / jnp.where(lengths > 0, lengths, 1.0)
+
+
+def ensemble(predictions: Predictions) -> Predictions:
+    """Of models, leaves [models, …], the one that gives the mean of their probabilities."""
+
+    def mean(outputs: Outputs) -> Outputs:
+        count = outputs.logits.shape[0]
+        log_p = jax.nn.logsumexp(jax.nn.log_softmax(outputs.logits), axis=0) - jnp.log(jnp.asarray(count, jnp.float32))
+        return Outputs(log_p, outputs.labels[0])
+
+    return jax.tree.map(mean, predictions, is_leaf=lambda x: isinstance(x, Outputs))
+
+
+def cluster(distances: Float[np.ndarray, "n n"]) -> tuple[list[int], Float[np.ndarray, "n-1 4"]]:
+    """(an order in which neighbours are alike, the merges as scipy's `linkage` tells them), by average linkage.
+
+    distances: symmetric, of n ≥ 2 things, the diagonal ignored. Raises ValueError where they are not finite.
+    """
+    from scipy.cluster import hierarchy
+    from scipy.spatial.distance import squareform
+
+    if not np.isfinite(distances).all():
+        raise ValueError("distances to cluster by must be finite")
+    own = np.where(np.eye(len(distances), dtype=bool), 0.0, distances)
+    merges = hierarchy.linkage(squareform(own, checks=False), method="average", optimal_ordering=True)
+    return [int(i) for i in hierarchy.leaves_list(merges)], merges

@@ -3,7 +3,8 @@
 XLA's CPU backend falls back to a naive loop for the gradients of a convolution inside a while loop, tens of
 times slower: experiments/benchmarks/conv_in_scan.py. Here the weight gradient is one matmul per kernel
 position, and the input gradient a plain convolution, with no dilation left for XLA to handle. On images of one
-to three channels the convolution itself is one matmul too, there faster than XLA's on a CPU.
+to three channels, and with strides, the convolution itself is one matmul too, there faster than XLA's on a CPU:
+experiments/benchmarks/evaluation.py.
 """
 
 from __future__ import annotations
@@ -46,11 +47,12 @@ def conv(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> Array:
-    return _plain(x, kernel, strides, pads)
+    return convolution(x, kernel, strides, pads)
 
 
-def _plain(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> Array:
-    if x.shape[-1] <= _FEW_CHANNELS:
+@functools.partial(jax.jit, static_argnums=(2, 3))  # so that `paths.convolves` knows it by name
+def convolution(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> Array:
+    if x.shape[-1] <= _FEW_CHANNELS or min(strides) > 1:
         kh, kw, c, d = kernel.shape
         sizes = zip(x.shape[1:3], (kh, kw), strides, pads, strict=True)
         out = tuple((size + sum(pad) - k) // stride + 1 for size, k, stride, pad in sizes)
@@ -72,8 +74,8 @@ def _slices(
 
 
 def _forward(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> tuple[Array, tuple[Array, Array]]:
-    # Plain, not _conv: a Hessian product differentiates this rule forward, which a custom_vjp refuses.
-    return _plain(x, kernel, strides, pads), (x, kernel)
+    # Not _conv: a Hessian product differentiates this rule forward, which a custom_vjp refuses.
+    return convolution(x, kernel, strides, pads), (x, kernel)
 
 
 def _backward(
@@ -98,7 +100,7 @@ def _input_grad(kernel: Array, grad: Array, shape: tuple[int, ...], strides: tup
         padding.append((before, size + k - 1 - dilated - before, stride - 1))
     spread = lax.pad(grad, jnp.zeros((), grad.dtype), [*padding, (0, 0, 0)])
     flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    return _plain(spread, flipped, (1, 1), ((0, 0), (0, 0)))
+    return convolution(spread, flipped, (1, 1), ((0, 0), (0, 0)))
 
 
 _conv.defvjp(_forward, _backward)

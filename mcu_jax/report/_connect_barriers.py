@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mcu_jax.report import _connect, _interval, _style, _text
+from mcu_jax import metrics
+from mcu_jax.report import _connect, _style, _text
 from mcu_jax.report._connect import Group
 
 PANELS = (
@@ -50,7 +51,7 @@ def _draw_rows(axis: Any, groups: Sequence[Group], curves: Sequence[str], name: 
         if not values:
             continue
         colour = _style.SERIES[curves.index(group.curve) % len(_style.SERIES)]
-        mean, half = _interval.mean_interval(values)
+        mean, half = metrics.mean_interval(values)
         label = group.curve
         if half is not None:
             axis.plot([max(mean - half, 0.0), mean + half], [row, row], color=colour, linewidth=2.2, zorder=3)

@@ -31,7 +31,8 @@ def blocks(results: dict[str, Any]) -> list[list[str]]:
         # The line between ends trained further has a straight line before it, whatever else connects them.
         groups = [g for g in groups if g.entries and (name != "continued" or g.curve == "linear")]
         if groups:
-            out.append([text[0], *_table(groups, columns(groups)), *_text.wrap(text[1:])])
+            more = _relearned(results) if name == "relearning" else []
+            out.append([text[0], *_table(groups, columns(groups)), *more, *_text.wrap(text[1:])])
     return out + ([_correlation(results["correlation"])] if results["correlation"] else [])
 
 
@@ -74,14 +75,14 @@ def _ensembles(groups: Sequence[Group]) -> list[_Column]:
 
 
 _CONTINUED = (
-    "Stability: barriers of the line between the ends, and after both were trained further on D_r",
-    "Change: after − before, paired by seed.",
+    "Stability: barriers of the line between the ends, before and after both were trained further on D_r",
+    "Both at 11 t; change: after − before, paired by seed.",
 )
 
 
 def _continued(groups: Sequence[Group]) -> list[_Column]:
     def of(name: str, when: str) -> Callable[[Entry], float]:
-        before, after = (lambda e: e["barriers"][name]), (lambda e: e["continued"]["barriers"][name])
+        before, after = (lambda e: e["continued"]["before"][name]), (lambda e: e["continued"]["barriers"][name])
         return {"before": before, "after": after, "change": lambda e: after(e) - before(e)}[when]
 
     return [
@@ -112,11 +113,25 @@ def _relearning(groups: Sequence[Group]) -> list[_Column]:
     return [_Column((f"t = {t:g}", "steps"), "= retrain", at(i)) for i, t in enumerate(ts)]
 
 
-def _correlation(found: dict[str, Any] | list[dict[str, Any]]) -> list[str]:
-    out = ["Correlation over pairs of barriers with membership attacks (Spearman's ρ) [95 % interval over seeds]"]
-    for entry in found["entries"] if isinstance(found, dict) else found:
+def _relearned(results: dict[str, Any]) -> list[str]:
+    """What is best: the retrained models', mean over runs and then over seeds."""
+    by_seed: dict[int, list[int]] = {}
+    for entry in results["retrained"]:
+        by_seed.setdefault(entry["seed"], []).append(entry["relearning_steps"])
+    mean, spread = _text.spread([_connect.mean(steps) for steps in by_seed.values()], 1)
+    return [f"The retrained models need {mean} {spread}".rstrip() + " steps."]
+
+
+def _correlation(found: Sequence[dict[str, Any]]) -> list[str]:
+    out = ["Membership attacks: Spearman's ρ over pairs of a barrier and MIA's distance to the retrained model's"]
+    for entry in found:
         interval = entry["interval"]
         span = f" [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else ""
         seeds = f"{entry['seeds']} seed{'s' if entry['seeds'] != 1 else ''}"
-        out += _text.wrap([f"  {entry['barrier']} barrier, {entry['attack']}: {entry['mean']:+.2f}{span}, {seeds}"])
-    return out
+        out += _text.wrap(
+            [f"  {_BARRIERS[entry['barrier']]}, MIA {entry['attack']}: {entry['mean']:+.2f}{span}, {seeds}"]
+        )
+    return [*out, *_text.wrap(["ρ within every seed, its mean over seeds and 95 % interval. 0: no relation."])]
+
+
+_BARRIERS = {"retain_nats": "barrier on D_r", "forget_nats": "barrier on D_f", "accuracy": "accuracy barrier"}

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mcu_jax.report import _connect, _interval, _style, _text
+from mcu_jax import metrics
+from mcu_jax.report import _connect, _style, _text
 from mcu_jax.report._connect import Group
 
 COLOURED = len(_style.SERIES)
@@ -110,7 +111,8 @@ def _draw_panel(axis: Any, results: dict[str, Any], series: Sequence[_Series], p
         low, high = axis.get_ylim()
         # A flat curve shall look flat, not magnified to noise; no tick beyond what is possible.
         pad = max(0.0, 0.04 * panel.high - (high - low)) / 2
-        axis.set_ylim(max(low - pad, -0.03 * panel.high), min(high + pad, 1.03 * panel.high))
+        low, high = max(low - pad, -0.03 * panel.high), high + pad
+        axis.set_ylim(low, min(high, panel.high + 0.03 * (panel.high - low)))
     return handles
 
 
@@ -120,7 +122,7 @@ def _over_seeds(entries: Sequence[dict[str, Any]], panel: _Panel) -> tuple[np.nd
     raw = [np.asarray(entry["metrics"][panel.name], float) for entry in entries]
     finite = [np.where(np.isfinite(values), values, np.nan) for values in raw]
     values = np.stack([np.interp(t, entry["t"], own) for entry, own in zip(entries, finite, strict=True)])
-    return t, *_interval.curve_interval(panel.scale * values)
+    return t, *metrics.curve_interval(panel.scale * values)
 
 
 def _retrained(results: dict[str, Any], series: Sequence[_Series], panel: _Panel) -> list[float]:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mcu_jax.report import _connect, _interval, _style
+from mcu_jax import metrics
+from mcu_jax.report import _connect, _style
 from mcu_jax.report._connect import Group
 from mcu_jax.report._connect_barriers import PANELS
 
@@ -66,7 +67,7 @@ def _lines(groups: Sequence[Group], several: bool) -> dict[str, dict[float, Grou
 def _draw_line(axis: Any, name: str, at: dict[float, Group], barrier: str, names: Sequence[str]) -> dict[str, Any]:
     sizes = sorted(at)
     each = [[value for value in at[size].barriers(barrier) if np.isfinite(value)] for size in sizes]
-    means, halves = zip(*(_interval.mean_interval(v) if v else (np.nan, None) for v in each), strict=True)
+    means, halves = zip(*(metrics.mean_interval(v) if v else (np.nan, None) for v in each), strict=True)
     place, few = names.index(name), len(names) <= len(_style.SERIES)
     colour = _style.SERIES[place % len(_style.SERIES)]
     style = {"color": colour, "marker": _MARKERS[place % len(_MARKERS)], "linewidth": 1.5, "markersize": 4.5}

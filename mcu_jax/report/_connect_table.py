@@ -67,7 +67,7 @@ def _title(results: dict[str, Any]) -> str:
     grid, curves = results["config"]["grid"], ", ".join(_connect.curves_of(results))
     what = f"grid {grid}" if grid else "one pair"
     trained = [entry["objective"] for entry in results["pairs"] if entry["objective"]]
-    objective = f", trained with objective {trained[0]}" if trained else ""
+    objective = f", objective {trained[0]}" if trained else ""
     return f"Connectivity on {_connect.describe(results)}; {what}, {curves}{objective}"
 
 

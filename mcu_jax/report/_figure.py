@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mcu_jax.report import _interval, _style, _table
+from mcu_jax import metrics
+from mcu_jax.report import _style, _table
 
 _PATH, _LINE, _REGION, _BEST = _style.BLUE, _style.GREY, _style.GREEN, _style.BLACK
 
@@ -77,7 +78,7 @@ def _over_seeds(paths: Sequence[dict[str, Any]], name: str) -> tuple[np.ndarray,
     """t [n], mean [n] and half-width of the interval [n] or None, in per cent."""
     t = np.unique(np.concatenate([p["t"] for p in paths]))
     values = np.stack([np.interp(t, p["t"], p[name]) for p in paths])
-    return t, *_interval.curve_interval(100.0 * values)
+    return t, *metrics.curve_interval(100.0 * values)
 
 
 def _band(t: np.ndarray, mean: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mcu_jax.report import _interval
+from mcu_jax import metrics
 
 # Okabe and Ito's palette, told apart by colour-blind readers and in grey.
 BLUE, VERMILION, GREEN, PINK, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -36,7 +36,7 @@ def draw_retrained(axis: Any, values: Sequence[float], most: float = float("inf"
     """Mean and interval across the panel, from 0 to `most`; the legend's entry by its text."""
     if not values:
         return {}
-    mean, half = _interval.mean_interval(values)
+    mean, half = metrics.mean_interval(values)
     if half is not None:
         band = max(0.0, mean - half), min(most, mean + half)
         axis.axhspan(*band, color=RETRAIN, alpha=0.15, linewidth=0, zorder=1)

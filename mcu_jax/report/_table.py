@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mcu_jax.report import _interval, _text
+from mcu_jax import metrics
+from mcu_jax.report import _text
 
 COMPILE = "compile"
 """The part of a row's seconds that is not counted in its total."""
@@ -109,7 +110,7 @@ def _column_cells(results: dict[str, Any], methods: Sequence[str], column: _Colu
         if not values:
             parts.append(("–", ""))
             continue
-        mean, half = _interval.mean_interval([column.scale * v for v in values])
+        mean, half = metrics.mean_interval([column.scale * v for v in values])
         spread = "" if half is None or not column.interval else f"±{half:.{column.decimals}f}"
         parts.append((f"{mean:.{column.decimals}f}", spread))
     return _text.aligned(parts)
@@ -140,7 +141,7 @@ def _comparison(results: dict[str, Any]) -> list[str]:
         shared = sorted(mcu.keys() & other.keys())
         if not shared:
             continue
-        mean, half = _interval.mean_interval([100.0 * (mcu[s] - other[s]) for s in shared])
+        mean, half = metrics.mean_interval([100.0 * (mcu[s] - other[s]) for s in shared])
         pairs = f"{len(shared)} pair{'s' if len(shared) != 1 else ''}"
         spread = "" if half is None else f"[{mean - half:+.2f}, {mean + half:+.2f}]"
         lines.append((_label(rival, pre), f"{mean:+.2f}", spread, pairs, _verdict(mean, half)))

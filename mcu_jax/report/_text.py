@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mcu_jax.report import _interval
+from mcu_jax import metrics
 
 WIDTH = 108
 SPREAD = "± is the half-width of the mean's 95 % confidence interval (Student t)"
@@ -78,7 +78,7 @@ def spread(values: Sequence[float | int], decimals: int | None = None) -> tuple[
     for name, test in (("nan", math.isnan), ("∞", math.isinf)):
         if bad := sum(map(test, values)):
             return name, f"in {bad}/{len(values)}"
-    return of_interval(*_interval.mean_interval([float(value) for value in values]), decimals)
+    return of_interval(*metrics.mean_interval([float(value) for value in values]), decimals)
 
 
 def of_interval(mean: float, half: float | None, decimals: int | None = None) -> tuple[str, str]:
@@ -103,4 +103,4 @@ def plain(value: float, decimals: int) -> str:
 
 def _decimals(size: float) -> int:
     """Those that show three significant digits, four at most: less than 0.0001 is nothing here."""
-    return 4 if size == 0 else min(max(2 - math.floor(math.log10(size)), 0), 4)
+    return 0 if size < 5e-5 else min(max(2 - math.floor(math.log10(size)), 0), 4)

@@ -1,4 +1,4 @@
-"""The configuration of a run: what was asked for, and what that comes to."""
+"""The configuration of a run: what every job is asked, how it is read, and what it comes to."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import hashlib
 import json
 import math
 import pathlib
+import typing
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 
@@ -60,20 +61,13 @@ class Train:
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskConfig:
-    """Which weights of the path's inner points are trained."""
+class Settings:
+    """What every job is asked: data, model, the request to forget, seeds, places."""
 
-    kind: str = "mcu"
-    """mcu (two-stage, whole leaves), random (weights, as many as mcu's), or none (all weights)."""
-    keep: float | None = None
-    """Share of all weights the mask keeps, in [0, 1] (default: the recipe's)."""
-    retain_filter: float | None = None
-    """Share of all weights dropped first, those that matter most for the retain set (default: the recipe's)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """Unlearn along a path: original → retrain → pre-unlearned → path → sweep → choice of t, for several seeds."""
+    KIND: ClassVar[str]
+    """The job, as the command line and `results.json` name it."""
+    EXTENDABLE: ClassVar[tuple[str, ...]]
+    """What may differ between a run directory and a command that goes on with it."""
 
     dataset: str = "digits"
     """digits (embedded), or the name of an image-classification set prepared by tensorflow-datasets."""
@@ -88,21 +82,6 @@ class Config:
     train: Train = Train()
     forget: str | None = None
     """random:FRACTION, class:NUMBER or class:NAME (default: the recipe's)."""
-    pre: str = "random_label"
-    """Pre-unlearning method, whose model the path leads to: NAME, or NAME:epochs=5,lr=0.01."""
-    baselines: tuple[str, ...] = ()
-    """Further methods to compare with, as --pre; mcu:beta=0.2 is another path to the same model."""
-    beta: str = connect.ADAPTIVE
-    """Forgetting penalty of the path: adaptive, or a number."""
-    epochs: int | None = None
-    """Epochs of path training (default: the recipe's)."""
-    lr: float | None = None
-    """Learning rate of path training (default: the recipe's)."""
-    curve: str = "bezier"
-    """bezier or polychain; with :bends=2 for more than one inner point."""
-    mask: MaskConfig = MaskConfig()
-    points: int = 21
-    """How many t of the path are evaluated, from 0 to 1; at least 4."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Replicates: each draws its own forget set, original and retrained model."""
     out: str | None = None
@@ -111,24 +90,26 @@ class Config:
     """Where finished stages are kept; runs that share it make none twice (default: stages/ in the run directory)."""
 
 
-RESOLVED = "resolved"
-"""Key under which a run's configuration tells the hyper-parameters of every method; not read back as a setting."""
+AnySettings = TypeVar("AnySettings", bound=Settings)
 
-EXTENDABLE = ("seeds", "points")
-"""What may differ between a run directory and a command that goes on with it."""
+NOT_SETTINGS = ("kind", "resolved")
+"""Keys under which a run's configuration tells the job, and what its hyper-parameters come to."""
 
 PLACES = ("out", "stages", "data_dir")
 """Where things are, which changes no result."""
 
 
-def from_mapping(values: Mapping[str, Any]) -> Config:
-    """A Config from nested mappings, as in a YAML file. Raises ConfigError for an unknown key or a wrong type."""
-    return _build(Config, {k: v for k, v in values.items() if k != RESOLVED}, "")
+# Reading
 
 
-def from_yaml(file: str | pathlib.Path) -> Config:
-    """A Config from a YAML file. Raises ConfigError where it cannot be read, or holds something else."""
-    return from_mapping(read_yaml(file))
+def from_mapping(values: Mapping[str, Any], kind: type[AnySettings]) -> AnySettings:
+    """Settings of one kind from nested mappings, as in a YAML file.
+
+    Raises ConfigError for an unknown key, a wrong type, or the configuration of another job.
+    """
+    if values.get("kind", kind.KIND) != kind.KIND:
+        raise ConfigError(f"this is the configuration of `mcu-jax {values['kind']}`, not of `mcu-jax {kind.KIND}`")
+    return _build(kind, {k: v for k, v in values.items() if k not in NOT_SETTINGS}, "")
 
 
 def read_yaml(file: str | pathlib.Path) -> dict[str, Any]:
@@ -148,6 +129,7 @@ def read_yaml(file: str | pathlib.Path) -> dict[str, Any]:
 
 def _build(kind: Any, values: Mapping[str, Any], prefix: str) -> Any:
     fields = {f"{prefix}{f.name}": f for f in dataclasses.fields(kind)}
+    hints = typing.get_type_hints(kind)
     made: dict[str, Any] = {}
     for given, value in values.items():
         name = f"{prefix}{given}".replace("-", "_")
@@ -155,7 +137,7 @@ def _build(kind: Any, values: Mapping[str, Any], prefix: str) -> Any:
             registry.check(name, fields, "setting")
         except registry.UnknownNameError as error:
             raise ConfigError(str(error)) from error
-        made[fields[name].name] = _typed(value, fields[name], name)
+        made[fields[name].name] = _typed(value, fields[name], hints[fields[name].name], name)
     return kind(**made)
 
 
@@ -165,24 +147,24 @@ _KINDS = {
     "str": "a word",
     "tuple[int, ...]": "a list of whole numbers",
     "tuple[str, ...]": "a list of words",
-    "Train": f"a group of settings ({', '.join(f.name for f in dataclasses.fields(Train))})",
-    "MaskConfig": f"a group of settings ({', '.join(f.name for f in dataclasses.fields(MaskConfig))})",
 }
 
 
-def _typed(value: Any, field: dataclasses.Field, where: str) -> Any:
+def _typed(value: Any, field: dataclasses.Field, hint: Any, where: str) -> Any:
     annotation = str(field.type)
     kind = annotation.removesuffix(" | None")
     if kind in ("int", "float") and isinstance(value, str):
         with contextlib.suppress(ValueError):
             value = float(value)  # YAML reads 1e-3 as a word
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if annotation in ("Train", "MaskConfig"):
+    if dataclasses.is_dataclass(hint):
         if isinstance(value, Mapping):
-            return _build({"Train": Train, "MaskConfig": MaskConfig}[annotation], value, f"{where}.")
-    elif value is None and "None" in annotation:
+            return _build(hint, value, f"{where}.")
+        group = f"a group of settings ({', '.join(f.name for f in dataclasses.fields(hint))})"
+        raise ConfigError(f"setting {where} takes {group}, given {value!r}")
+    if value is None and "None" in annotation:
         return None
-    elif annotation.startswith("tuple"):
+    if annotation.startswith("tuple"):
         items = value if isinstance(value, list | tuple) else [value]
         if "int" not in annotation and all(isinstance(item, str) for item in items):
             return tuple(items)
@@ -197,139 +179,147 @@ def _typed(value: Any, field: dataclasses.Field, where: str) -> Any:
     raise ConfigError(f"setting {where} takes {_KINDS[kind]}, given {value!r}")
 
 
+# What it comes to
+
+
 @dataclasses.dataclass(frozen=True)
 class Resolved:
     """A configuration with everything filled in and checked, and what it names.
 
     config: no field is None but places. fraction or forgotten: of the forget request, the other None.
-    beta: a number or "adaptive". methods: (name, hyper-parameters) by the spec they are asked for with.
+    methods: (name, hyper-parameters) by the spec they are asked for with.
     """
 
-    config: Config
+    config: Any
     data: datasets.Data
     model: base.Model
     fraction: float | None
     forgotten: int | None
-    beta: float | str
-    curve: base.Curve
-    bends: int
     methods: Mapping[str, tuple[str, dict[str, Any]]]
 
     def as_dict(self) -> dict[str, Any]:
         """The configuration, without places, as plain JSON and YAML values."""
         resolved = {spec: {"method": name, **options} for spec, (name, options) in self.methods.items()}
         asked = {name: value for name, value in dataclasses.asdict(self.config).items() if name not in PLACES}
-        return json.loads(json.dumps({**asked, RESOLVED: resolved}))
+        return json.loads(json.dumps({"kind": self.config.KIND, **asked, "resolved": resolved}))
 
     def identity(self) -> dict[str, Any]:
         """What makes this run another run."""
-        return identity(self.as_dict())
+        return identity(self.as_dict(), type(self.config))
 
 
-def identity(values: Mapping[str, Any]) -> dict[str, Any]:
+def identity(values: Mapping[str, Any], kind: type[Settings]) -> dict[str, Any]:
     """Of a run's configuration as `Resolved.as_dict` gives it, all but what extends a run, and places."""
-    apart = (*EXTENDABLE, *PLACES)
+    apart = (*kind.EXTENDABLE, *PLACES)
     resolved = {
         spec: {name: value for name, value in options.items() if name not in apart}
-        for spec, options in values[RESOLVED].items()
+        for spec, options in values["resolved"].items()
     }
-    return {name: value for name, value in values.items() if name not in apart} | {RESOLVED: resolved}
+    kept = {name: value for name, value in values.items() if name not in (*apart, "kind")}
+    return kept | {"resolved": resolved}
 
 
-def resolve(config: Config) -> Resolved:
-    """Fills in the recipe and checks everything that can be checked before any work.
-
-    Raises ConfigError: what was expected, what was given, what to do.
-    """
-    with checking():
-        model_spec = config.model or _recipes.MODELS.get(config.dataset, "cnn")
-        model_name, model_options = registry.parse(model_spec)
-        registry.check(model_name, models.NAMES, "model")
-        constructor = getattr(models, model_name)
-        model_options = registry.bind(constructor, model_options, f"model {model_name}")
-        recipe = {**_recipes.DEFAULT, **_recipes.RECIPES.get((config.dataset, model_name), {})}
-        config = _fill(config, model_spec, recipe)
-        curve, bends = _curve(config.curve)
-        beta = _beta(config.beta)
-        _check_numbers(config)
-        specs = _methods(config, recipe)
-        kind, _, value = config.forget.partition(":")  # type: ignore[union-attr]
-        if kind not in ("random", "class") or not value:
-            raise ConfigError(f"forget is random:FRACTION, class:NUMBER or class:NAME; given {config.forget!r}")
-        fraction = _fraction(value) if kind == "random" else None
-        data = datasets.load(config.dataset, config.data_dir)
-        return Resolved(
-            config=config,
-            data=data,
-            model=constructor(num_classes=len(data.class_names), **model_options),
-            fraction=fraction,
-            forgotten=splits.class_index(value, data.class_names) if kind == "class" else None,
-            beta=beta,
-            curve=curve,
-            bends=bends,
-            methods=specs,
-        )
+def named_model(config: Settings) -> tuple[str, str, dict[str, Any]]:
+    """(as asked for, name, hyper-parameters) of the model. Raises ConfigError or UnknownNameError."""
+    spec = config.model or _recipes.MODELS.get(config.dataset, "cnn")
+    name, options = registry.parse(spec)
+    registry.check(name, models.NAMES, "model")
+    return spec, name, registry.bind(getattr(models, name), options, f"model {name}")
 
 
-def _fill(config: Config, model: str, recipe: Mapping[str, Any]) -> Config:
-    def or_recipe(value: Any, default: Any) -> Any:
-        return default if value is None else value
-
-    train = {name: or_recipe(getattr(config.train, name), recipe["train"][name]) for name in recipe["train"]}
-    mask = {name: or_recipe(getattr(config.mask, name), recipe["mask"][name]) for name in recipe["mask"]}
+def fill(config: AnySettings, model: str, recipe: Mapping[str, Any], **more: Any) -> AnySettings:
+    """The configuration with the recipe where nothing was asked for; more: what else is filled in."""
+    train = {name: or_else(getattr(config.train, name), recipe["train"][name]) for name in recipe["train"]}
+    check_options("", {f"train.{name}": value for name, value in train.items()})
     return dataclasses.replace(
         config,
         model=model,
-        train_size=or_recipe(config.train_size, recipe["train_size"]),
-        validation_size=or_recipe(config.validation_size, recipe["validation_size"]),
-        forget=or_recipe(config.forget, recipe["forget"]),
+        train_size=or_else(config.train_size, recipe["train_size"]),
+        validation_size=or_else(config.validation_size, recipe["validation_size"]),
+        forget=or_else(config.forget, recipe["forget"]),
         train=Train(**train),
-        beta=str(_beta(str(config.beta))),
-        mask=dataclasses.replace(config.mask, **mask),
-        epochs=or_recipe(config.epochs, recipe["path"]["epochs"]),
-        lr=or_recipe(config.lr, recipe["path"]["lr"]),
-        baselines=tuple(dict.fromkeys(spec for spec in config.baselines if spec != config.pre)),
+        **more,
     )
 
 
-def _check_numbers(config: Config) -> None:
-    _mask_kind(config.mask.kind)
-    paths.points(config.points)
-    settings: dict[str, Any] = {
-        "mask.keep": config.mask.keep,
-        "mask.retain_filter": config.mask.retain_filter,
-        "epochs": config.epochs,
-        "lr": config.lr,
-        "train.epochs": config.train.epochs,
-        "train.lr": config.train.lr,
-        "train.batch_size": config.train.batch_size,
-    }
-    _check_options("", settings)
+def or_else(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def common(config: Settings) -> dict[str, Any]:
+    """What `Resolved` holds for every job, but the methods: the data set is read last."""
+    _, name, options = named_model(config)
     seeds = config.seeds
     if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
         raise ConfigError(f"seeds are one or more different whole numbers from 0 on, given {list(seeds)}")
+    kind, _, value = config.forget.partition(":")  # type: ignore[union-attr]
+    if kind not in ("random", "class") or not value:
+        raise ConfigError(f"forget is random:FRACTION, class:NUMBER or class:NAME; given {config.forget!r}")
+    wanted = fraction(value) if kind == "random" else None
+    data = datasets.load(config.dataset, config.data_dir)
+    return {
+        "data": data,
+        "model": getattr(models, name)(num_classes=len(data.class_names), **options),
+        "fraction": wanted,
+        "forgotten": splits.class_index(value, data.class_names) if kind == "class" else None,
+    }
 
 
-_POSITIVE = {
-    *("epochs", "steps", "lr", "batch_size", "fisher_batch", "forget_every", "clip", "bends", "retain_fraction"),
-    *("samples", "damping", "temperature", "limit"),
-}
-_FRACTIONS = {"keep", "retain_filter", "retain_fraction"}
+def fraction(text: str) -> float:
+    """Of the training examples, those to forget. Raises SplitError outside (0, 1)."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < 1:
+        raise splits.SplitError(f"a forget fraction lies inside (0, 1), as in random:0.1; given random:{text}")
+    return value
 
 
-def _check_options(prefix: str, options: Mapping[str, Any]) -> None:
-    """Raises ConfigError for a number no method can use."""
-    for where, value in options.items():
-        name = where.rpartition(".")[2]
-        if name in _POSITIVE and not (value > 0 and math.isfinite(value)):
-            raise ConfigError(f"{prefix}{where} must be a number above 0, given {value}")
-        if name in _FRACTIONS:
-            masks.check_fraction(f"{prefix}{where}", value)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{prefix}{where} must be a finite number, given {value}")
+def method_options(
+    spec: str, recipe: Mapping[str, Any], batch_size: int | None, given: Mapping[str, Any] | None = None
+) -> tuple[str, dict[str, Any]]:
+    """(name, hyper-parameters) of NAME:key=value: signature, then `given`, then the recipe, then what is asked for."""
+    name, options = registry.parse(spec)
+    method = registry.get(methods, name, "method")
+    _check_composable(name, method, options)
+    options = registry.bind(method, options, f"method {name}")
+    schema = registry.schema(method)
+    common = {"batch_size": batch_size} if "batch_size" in schema else {}
+    found = {**schema, **common, **(given or {}), **recipe["methods"].get(name, {}), **options}
+    if "optimizer" in found:
+        chosen = registry.parse(found["optimizer"])[0]
+        if "lr" not in options:
+            found["lr"] *= recipe["optimizers"].get(chosen, 1.0)
+        optimizers.make(found["optimizer"], found["lr"])
+        curricula.make(found["curriculum"])
+    check_options(f"{spec}: ", found)
+    return name, _mcu(found) if name == "mcu" else found
 
 
-def _beta(text: float | str) -> float | str:
+def _mcu(options: dict[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters of `methods.mcu`, checked, its curve and bends apart."""
+    beta(options["beta"])
+    registry.check(options["mask"], MASKS, "mask kind")
+    paths.points(options["points"])
+    found, bends = path_curve(options["curve"])
+    return options | {"curve": found.__name__, "bends": bends if ":" in options["curve"] else options["bends"]}
+
+
+def _check_composable(name: str, method: Any, options: Mapping[str, Any]) -> None:
+    """A curriculum or an optimiser is for methods that descend a loss of their own from the original."""
+    asked = {"curriculum", "optimizer"} & set(options)
+    if asked and "optimizer" not in registry.schema(method):
+        kind = {"mcu": "trains a path", "retrain": "is trained as the original was"}.get(name, "is a closed form")
+        able = [each for each in methods.NAMES if "optimizer" in registry.schema(getattr(methods, each))]
+        raise ConfigError(f"{name} {kind}, which takes no {' or '.join(sorted(asked))}; these do: {', '.join(able)}")
+
+
+MASKS = ("mcu", "random", "none")
+
+
+def beta(text: float | str) -> float | str:
+    """A forgetting penalty: "adaptive" or a number from 0 on, else ConfigError."""
     if text == connect.ADAPTIVE:
         return text
     try:
@@ -341,89 +331,43 @@ def _beta(text: float | str) -> float | str:
     return value
 
 
-def _mask_kind(kind: str) -> None:
-    registry.check(kind, ("mcu", "random", "none"), "mask kind")
-
-
-def _fraction(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < 1:
-        raise splits.SplitError(f"a forget fraction lies inside (0, 1), as in random:0.1; given random:{text}")
-    return value
-
-
-def _curve(spec: str) -> tuple[base.Curve, int]:
+def curve(spec: str) -> tuple[base.Curve, int]:
+    """(curve, its inner points, 0 for a straight line) of NAME or NAME:bends=N."""
     name, options = registry.parse(spec)
-    curve = registry.get(curves, name, "curve")
-    if name == "linear":
-        raise ConfigError("linear has no inner point to train: choose bezier or polychain; the line is reported anyway")
-    unknown = set(options) - {"bends"}
+    found = registry.get(curves, name, "curve")
+    if found is curves.linear and not options:
+        return found, 0
     bends = options.get("bends", 1)
-    if unknown or not isinstance(bends, int | float) or bends < 1 or not float(bends).is_integer():
+    if set(options) - {"bends"} or not isinstance(bends, int | float) or bends < 1 or not float(bends).is_integer():
         raise ConfigError(f"a curve is NAME or NAME:bends=N with N from 1 on, given {spec!r}")
-    return curve, int(bends)
+    return found, int(bends)
 
 
-def _methods(config: Config, recipe: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
-    found = {}
-    for spec in (config.pre, *config.baselines):
-        name, options = registry.parse(spec)
-        method = registry.get(methods, name, "method")
-        if name == "retrain":
-            raise ConfigError(
-                "retrain is the yardstick and always computed: it is neither a start for a path nor a baseline"
-            )
-        if name == "mcu":
-            _check_mcu(spec == config.pre, options)
-        _check_composable(name, method, options)
-        options = registry.bind(method, options, f"method {name}")
-        common: dict[str, Any] = (
-            {"batch_size": config.train.batch_size} if "batch_size" in registry.schema(method) else {}
-        )
-        if name == "mcu":
-            common |= {"epochs": config.epochs, "lr": config.lr, "pre": config.pre, "points": config.points}
-            curve, bends = _curve(config.curve)
-            common |= {"beta": _beta(config.beta), "curve": curve.__name__, "bends": bends}
-            common |= {
-                "keep": config.mask.keep,
-                "retain_filter": config.mask.retain_filter,
-                "mask": config.mask.kind,
-            }
-        options = {**registry.schema(method), **common, **recipe["methods"].get(name, {}), **options}
-        _check_options(f"{spec}: ", options)
-        if "optimizer" in options:
-            optimizers.make(options["optimizer"], options["lr"])
-            curricula.make(options["curriculum"])
-        if name == "mcu":
-            _beta(options["beta"])
-            _mask_kind(options["mask"])
-            curve, bends = _curve(options["curve"])
-            options |= {"curve": curve.__name__, "bends": bends if ":" in options["curve"] else options["bends"]}
-            paths.points(options["points"])
-        found[spec] = (name, options)
-    return found
+def path_curve(spec: str) -> tuple[base.Curve, int]:
+    """As `curve`, of a path that is trained."""
+    found, bends = curve(spec)
+    if found is curves.linear:
+        raise ConfigError("linear has no inner point to train: choose bezier or polychain; the line is reported anyway")
+    return found, bends
 
 
-def _check_composable(name: str, method: Any, options: Mapping[str, Any]) -> None:
-    """A curriculum or an optimiser is for methods that descend a loss of their own from the original."""
-    asked = {"curriculum", "optimizer"} & set(options)
-    if asked and "optimizer" not in registry.schema(method):
-        kind = "trains a path" if name == "mcu" else "is a closed form"
-        able = [each for each in methods.NAMES if "optimizer" in registry.schema(getattr(methods, each))]
-        raise ConfigError(f"{name} {kind}, which takes no {' or '.join(sorted(asked))}; these do: {', '.join(able)}")
+_POSITIVE = {
+    *("epochs", "steps", "lr", "batch_size", "fisher_batch", "forget_every", "clip", "bends", "retain_fraction"),
+    *("samples", "damping", "temperature", "limit", "sample"),
+}
+_FRACTIONS = {"keep", "retain_filter", "retain_fraction"}
 
 
-def _check_mcu(is_pre: bool, options: Mapping[str, Any]) -> None:
-    """As a baseline of itself, MCU is another path to the run's pre-unlearned model."""
-    if is_pre:
-        raise ConfigError("mcu needs another method's model to draw its path to; choose one with --pre")
-    if "pre" in options:
-        raise ConfigError("a baseline mcu leads to the run's own pre-unlearned model; for another, run with --pre")
-    if not options:
-        raise ConfigError("mcu itself is always computed; as a baseline give it other options, as mcu:beta=0.2")
+def check_options(prefix: str, options: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a number no method can use."""
+    for where, value in options.items():
+        name = where.rpartition(".")[2]
+        if name in _POSITIVE and not (value > 0 and math.isfinite(value)):
+            raise ConfigError(f"{prefix}{where} must be a number above 0, given {value}")
+        if name in _FRACTIONS:
+            masks.check_fraction(f"{prefix}{where}", value)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{prefix}{where} must be a finite number, given {value}")
 
 
 def digest(values: Any) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,12 +22,12 @@ CONFIG = "config.yaml"
 
 @dataclasses.dataclass
 class RunDirectory:
-    """Where one run keeps everything. indices: by seed, set before `prepare`."""
+    """Where one run keeps everything. resolved: of its job. indices: by the name of their file, before `prepare`."""
 
     path: pathlib.Path
     stages: pathlib.Path
-    resolved: _config.Resolved
-    indices: Mapping[int, splits.Indices] = dataclasses.field(default_factory=dict)
+    resolved: Any
+    indices: dict[str, splits.Indices] = dataclasses.field(default_factory=dict)
 
     def prepare(self) -> None:
         """Writes what is known before any work: configuration, splits, environment. Raises ConfigError."""
@@ -41,8 +41,8 @@ class RunDirectory:
             self.stages.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _config.ConfigError(f"the run directory cannot be made: {error}; choose another") from error
-        for seed, indices in self.indices.items():
-            file = self._split_file(seed)
+        for name, indices in self.indices.items():
+            file = self._split_file(name)
             if not file.exists():
                 splits.save(indices, _new(file))
                 _new(file).replace(file)
@@ -53,15 +53,15 @@ class RunDirectory:
         # Places too, so that going on needs no flag again; results do not depend on them.
         places = {name: getattr(self.resolved.config, name) for name in _config.PLACES}
         values |= {name: os.path.abspath(place) for name, place in places.items() if place}
-        methods = {_config.RESOLVED: values.pop(_config.RESOLVED)}
+        methods = {"resolved": values.pop("resolved")}
         return (
             f"{_dump(values)}# What every method's hyper-parameters come to, for the record: set them as "
             f"NAME:key=value above.\n{_dump(methods)}"
         )
 
-    def saved_indices(self, seed: int, data_hash: str) -> splits.Indices | None:
-        """The indices of a seed that an earlier command drew. Raises SplitError where they cannot be used."""
-        file = self._split_file(seed)
+    def saved_indices(self, name: str, data_hash: str) -> splits.Indices | None:
+        """The indices that an earlier command drew. Raises SplitError where they cannot be used."""
+        file = self._split_file(name)
         if not file.exists():
             return None
         indices = splits.load(file, data_hash)
@@ -86,8 +86,8 @@ class RunDirectory:
         # A run directory can be moved, with the stages that lie in it.
         return str(place.relative_to(self.path) if place.is_relative_to(self.path) else place.absolute())
 
-    def _split_file(self, seed: int) -> pathlib.Path:
-        return self.path / "splits" / f"seed-{seed}.json"
+    def _split_file(self, name: str) -> pathlib.Path:
+        return self.path / "splits" / f"{name}.json"
 
 
 def open_run(resolved: _config.Resolved) -> RunDirectory:
@@ -97,12 +97,12 @@ def open_run(resolved: _config.Resolved) -> RunDirectory:
     """
     config = resolved.config
     name = f"{config.dataset}-{(config.model or '').partition(':')[0]}".replace("/", "-")
-    path = pathlib.Path(config.out or f"runs/unlearn-{name}-{_config.digest(resolved.identity())[:8]}")
+    path = pathlib.Path(config.out or f"runs/{config.KIND}-{name}-{_config.digest(resolved.identity())[:8]}")
     if path.exists() and not path.is_dir():
         raise _config.ConfigError(f"the run directory {path} is a file; choose another with --out")
     if (path / CONFIG).exists():
-        earlier, there = _earlier(path)
-        _refuse_other(path, resolved.identity(), there)
+        earlier, there = _earlier(path, type(config))
+        _refuse_other(path, resolved.identity(), there, config.EXTENDABLE)
         seeds = tuple(dict.fromkeys((*earlier.seeds, *config.seeds)))
         config = dataclasses.replace(config, seeds=seeds, stages=config.stages or earlier.stages)
         resolved = dataclasses.replace(resolved, config=config)
@@ -112,29 +112,36 @@ def open_run(resolved: _config.Resolved) -> RunDirectory:
     return RunDirectory(path, stages, resolved)
 
 
-def _earlier(path: pathlib.Path) -> tuple[_config.Config, dict[str, Any]]:
+def _earlier(path: pathlib.Path, kind: type[_config.Settings]) -> tuple[_config.Settings, dict[str, Any]]:
     """What a run directory was made with: the configuration, and what makes it another run."""
     try:
         values = _config.read_yaml(path / CONFIG)
+        job = values.get("kind", kind.KIND)
         with _config.checking():
-            return _config.from_mapping(values), _config.identity(values)
+            found = _config.from_mapping({**values, "kind": kind.KIND}, kind) if job == kind.KIND else None
+            there = _config.identity(values, kind)
     except (_config.ConfigError, KeyError) as error:
         raise _config.ConfigError(
             f"{path} cannot be gone on with, its {CONFIG} is damaged ({error}): choose another directory with --out; "
             f"with --stages {path / 'stages'} nothing finished is computed again"
         ) from error
+    if found is None:
+        raise _config.ConfigError(f"{path} is a run of `mcu-jax {job}`; choose another directory with --out")
+    return found, there
 
 
-def _refuse_other(path: pathlib.Path, asked: Mapping[str, Any], there: Mapping[str, Any]) -> None:
+def _refuse_other(
+    path: pathlib.Path, asked: Mapping[str, Any], there: Mapping[str, Any], extendable: Sequence[str]
+) -> None:
     old, new = _flat(there), _flat(asked)
     different = [name for name in (*new, *(name for name in old if name not in new)) if old.get(name) != new.get(name)]
     # A setting that changes what it comes to for the methods is told once.
-    own = [name for name in different if not name.startswith(_config.RESOLVED)] or different
+    own = [name for name in different if not name.startswith("resolved.")] or different
     if own:
         told = "; ".join(f"{name} is {old.get(name)} there, {new.get(name)} asked for" for name in own)
         raise _config.ConfigError(
-            f"{path} is a run of another configuration: {told}. Only more seeds or other points extend a run: choose "
-            "another directory with --out"
+            f"{path} is a run of another configuration: {told}. Only its {' and '.join(extendable)} may change: "
+            "choose another directory with --out"
         )
 
 
@@ -156,9 +163,9 @@ def _check_writable(place: pathlib.Path) -> None:
 def load(directory: str | os.PathLike[str], *, seed: int | None = None, stage: str = "path") -> Path | Params:
     """The path of a run, or the parameters of one of its models.
 
-    seed: default the run's first. stage: "path" gives the `Path`; "original", "retrain", or a method as the run names
-    it, gives parameters. The model at any t is `curves.bezier(path, t)`; `checkpoint.save` exports it. Raises
-    ValueError for a directory without a run, an unknown stage or seed, and DamagedCheckpointError.
+    seed: default the run's first. stage: "path" gives the `Path` of `unlearn`; "original", "retrain", or a method as
+    the run names it, gives parameters. The model at any t is `curves.bezier(path, t)`; `checkpoint.save` exports it.
+    Raises ValueError for a directory without a run, an unknown stage or seed, and DamagedCheckpointError.
     """
     directory = pathlib.Path(directory)
     file = directory / "stages.json"
@@ -184,7 +191,8 @@ def load(directory: str | os.PathLike[str], *, seed: int | None = None, stage: s
 
     if stage != "path":
         return read(stage)
-    return Path(read("original"), read("path")["inner"], read(_config.from_yaml(directory / CONFIG).pre))
+    inner = read("path")["inner"]
+    return Path(read("original"), inner, read(_config.read_yaml(directory / CONFIG)["pre"]))
 
 
 def _dump(values: Mapping[str, Any]) -> str:

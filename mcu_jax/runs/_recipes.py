@@ -13,7 +13,10 @@ DEFAULT: dict[str, Any] = {
     "forget": "random:0.1",
     "train": {"epochs": 20, "lr": 0.05, "batch_size": 128},
     "path": {"epochs": 10, "lr": 0.01},
+    "connection": {"epochs": 10, "lr": 0.01},
     "mask": {"keep": 0.5, "retain_filter": 0.1},
+    # What another optimiser's learning rate is to SGD's, so that a model moves about as far.
+    "optimizers": {"adam": 0.01, "sophia": 0.003, "sophia_fisher": 0.003},
     "methods": {},
 }
 
@@ -24,6 +27,8 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
         "forget": "random:0.2",
         "train": {"epochs": 100, "lr": 0.1, "batch_size": 32},
         "path": {"epochs": 200, "lr": 0.05},
+        "connection": {"epochs": 50, "lr": 0.05},
+        "optimizers": {"adam": 0.006, "sophia": 0.003, "sophia_fisher": 0.003},
         "methods": {
             "finetune": {"epochs": 40, "lr": 0.1},
             "l1_sparse": {"epochs": 40, "lr": 0.1, "alpha": 1e-3},
@@ -51,6 +56,7 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
         "validation_size": 2000,
         "train": {"epochs": 20, "lr": 0.05, "batch_size": 128},
         "path": {"epochs": 20, "lr": 0.05},
+        "connection": {"epochs": 5, "lr": 0.01},
         # One leaf holds 84 % of this network: filtering 10 % would drop every other leaf and leave it alone to train.
         "mask": {"keep": 0.5, "retain_filter": 0.01},
         "methods": {
@@ -71,3 +77,8 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
         },
     },
 }
+
+
+def of(dataset: str, model: str) -> dict[str, Any]:
+    """The recipe of a data set and a model, the default's where it has none of its own."""
+    return {**DEFAULT, **RECIPES.get((dataset, model), {})}

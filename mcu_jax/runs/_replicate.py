@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from mcu_jax import methods, metrics, paths, splits, training
 from mcu_jax.base import Params, Predictions, Problem, Split
 from mcu_jax.runs import _config, _directory, _stages
 
-VERSION = 2
+VERSION = 3
 """Part of every stage's key: raised when the code changes what a configuration comes to."""
 
 
@@ -31,15 +32,20 @@ class Replicates:
         self.seeds = self.config.seeds
         self.store = _stages.Store(directory.stages)
         data = self.resolved.data
-        pool = splits.carve(len(data.train.y), self.config.train_size, self.config.validation_size or 0, 0)
-        self.indices = {seed: self._indices(seed, *pool) for seed in self.seeds}
-        self._check_classes(pool[1])
-        directory.indices = self.indices
+        self.pool = splits.carve(len(data.train.y), self.config.train_size, self.config.validation_size or 0, 0)
+        self.indices = {seed: self._indices(seed, self.resolved.fraction, "") for seed in self.seeds}
+        self._check_classes(self.pool[1])
         model, x = self.resolved.model, data.train.x[:1]
         blank = jax.eval_shape(lambda: model.init(jax.random.key(0), x))
         together = not paths.convolves(lambda params: model.apply(params, x)[0], blank)
         self.maker = _stages.Maker(self.store, observer, together=together)
         self.problems: list[Problem] = []
+
+    def asking(self, fraction: float) -> Replicates:
+        """The same originals, asked to forget another random fraction: nested, for one seed, in each other."""
+        other = copy.copy(self)
+        other.indices = {seed: self._indices(seed, fraction, f"-random-{fraction:g}") for seed in self.seeds}
+        return other
 
     # Which examples.
 
@@ -52,15 +58,20 @@ class Replicates:
         if forgotten is not None and not (data.test.y == forgotten).any():
             raise splits.SplitError(f"the test set has no example of the forgotten class {forgotten}")
 
-    def _indices(self, seed: int, train: np.ndarray, validation: np.ndarray) -> splits.Indices:
-        data, forgotten = self.resolved.data, self.resolved.forgotten
-        if saved := self.directory.saved_indices(seed, data.hash):
-            return saved
-        if forgotten is None:
-            forget, retain = splits.random_forget(train, self.resolved.fraction or 0.0, seed)
-        else:
-            forget, retain = splits.class_forget(train, data.train.y, forgotten)
-        return splits.Indices(data.hash, train, validation, forget, retain, forgotten)
+    def _indices(self, seed: int, fraction: float | None, suffix: str) -> splits.Indices:
+        """Of a class if there is no fraction. suffix: of the name of their file."""
+        data, (train, validation) = self.resolved.data, self.pool
+        name = f"seed-{seed}{suffix}"
+        found = self.directory.saved_indices(name, data.hash)
+        if found is None:
+            forgotten = None if fraction else self.resolved.forgotten
+            if forgotten is None:
+                forget, retain = splits.random_forget(train, fraction or 0.0, seed)
+            else:
+                forget, retain = splits.class_forget(train, data.train.y, forgotten)
+            found = splits.Indices(data.hash, train, validation, forget, retain, forgotten)
+        self.directory.indices[name] = found
+        return found
 
     def _problem(self, seed: int, params: Params) -> Problem:
         data, indices, forgotten = self.resolved.data, self.indices[seed], self.resolved.forgotten
@@ -99,9 +110,9 @@ class Replicates:
         """All that a model depends on that is asked to forget, but the method."""
         return {"original": self.original_key(seed), "forget": digest(self.indices[seed].forget)}
 
-    def method_key(self, seed: int, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """All that a method's model depends on."""
-        return {**self.request_key(seed), "method": name, **options}
+    def method_key(self, seed: int, name: str, options: Mapping[str, Any], run: int = 0) -> dict[str, Any]:
+        """All that a method's model depends on. run: of unlearning, each with a key of its own."""
+        return {**self.request_key(seed), "method": name, **options, **({"run": run} if run else {})}
 
     def evaluation_key(self, seed: int) -> dict[str, Any]:
         """All that metrics depend on, but the model."""
@@ -123,12 +134,16 @@ class Replicates:
             [(Split(*map(jnp.asarray, train)), key(seed, "original")) for seed in self.seeds],
             (None, 0),
         )
-        self.problems = [self._problem(seed, stage.result) for seed, stage in zip(self.seeds, made, strict=True)]
+        self.take_up(made)
         return made
 
-    def make_retrained(self, addresses: Sequence[_stages.Address]) -> list[_stages.Stage]:
+    def take_up(self, originals: Sequence[_stages.Stage]) -> None:
+        """The problems, given the originals."""
+        self.problems = [self._problem(seed, made.result) for seed, made in zip(self.seeds, originals, strict=True)]
+
+    def make_retrained(self, addresses: Sequence[_stages.Address], run: int = 0) -> list[_stages.Stage]:
         """The yardsticks, trained as the originals were."""
-        return self.make(addresses, self._retrain)
+        return self.make(addresses, self._retrain, run=run)
 
     def make(
         self,
@@ -136,9 +151,14 @@ class Replicates:
         function: Callable[..., Any],
         *more: tuple[Sequence[Any], Any],
         values: Callable[[Any], Any] | None = None,
+        run: int = 0,
+        problems: Sequence[Problem] | None = None,
     ) -> list[_stages.Stage]:
-        """A stage function(problem, key, *more) of every seed; more: (a value for each seed, its axis among seeds)."""
-        problems, keys = self.problems, [key(seed, addresses[0].name) for seed in self.seeds]
+        """A stage function(problem, key, *more) of every seed; more: (a value for each seed, its axis among seeds).
+
+        problems: in place of the seeds' own.
+        """
+        problems, keys = problems or self.problems, [key(seed, addresses[0].name, run) for seed in self.seeds]
         arguments = list(zip(problems, keys, *(own for own, _ in more), strict=True))
         axes = (_axes(problems[0]), 0, *(axis for _, axis in more))
         return self.maker.make(addresses, function, arguments, axes, values)
@@ -179,9 +199,10 @@ def _axes(problem: Problem) -> tuple[int | None, ...]:
     return tuple(0 if path[0].name in ("params", "forget", "retain") else None for path, _ in leaves)
 
 
-def key(seed: int, name: str) -> Any:
+def key(seed: int, name: str, run: int = 0) -> Any:
     """Every part of a replicate draws from a key of its own, the same however a method's options are written."""
-    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.partition(":")[0].encode()))
+    own = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.partition(":")[0].encode()))
+    return jax.random.fold_in(own, run) if run else own
 
 
 def digest(indices: np.ndarray) -> str:

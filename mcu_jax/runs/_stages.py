@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -32,7 +34,7 @@ class InterruptedRunError(RuntimeError):
 
 @runtime_checkable
 class Observer(Protocol):
-    """Is told how a run goes, and may ask it to stop."""
+    """Is told how a run goes, and may ask it to stop. Told of progress from several threads."""
 
     def stage(self, name: str, seeds: Sequence[int], cached: int) -> None:
         """A stage begins, for the seeds that are not there yet."""
@@ -178,7 +180,7 @@ class _Watch:
 
 
 class Maker:
-    """Makes the stages that are missing: seeds side by side in one compiled call, or one after another."""
+    """Makes the stages that are missing: seeds side by side in one compiled call, or one by one, as many as cores."""
 
     def __init__(self, store: Store, observer: Observer, *, together: bool):
         self.store, self.observer, self.together = store, observer, together
@@ -219,17 +221,31 @@ class Maker:
         axes: tuple,
         values: Callable | None,
     ) -> None:
-        for address, own in zip(addresses, arguments, strict=True):
-            watch = _Watch(self.store, address, self.observer)
-            with timed() as spent, training.monitored(watch):
-                try:
-                    result = jax.device_get(function(*own))
-                except training.NonFiniteLossError as error:
-                    raise StageFailedError(_not_finite(address, error.step)) from error
-            spent.seconds += watch.earlier.seconds
-            spent.compile_seconds += watch.earlier.compile_seconds
-            self._keep(address, result, spent, 1, values)
-            self._stop_if_asked(address)
+        work = [(address, function, own, values) for address, own in zip(addresses, arguments, strict=True)]
+        # The first compiles for all. A small network keeps no CPU of several cores busy: there the others share it.
+        self._one(*work[0], beside=1)
+        count = min(len(work) - 1, os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
+        if len(work) > 1:
+            with futures.ThreadPoolExecutor(count) as pool:
+                started = [pool.submit(self._one, *each, beside=count) for each in work[1:]]
+                futures.wait(started, return_when=futures.FIRST_EXCEPTION)
+                pool.shutdown(cancel_futures=True)
+            for each in started:
+                if not each.cancelled():
+                    each.result()
+
+    def _one(self, address: Address, function: Callable, own: tuple, values: Callable | None, *, beside: int) -> None:
+        """beside: how many run at the same time, and share the seconds."""
+        watch = _Watch(self.store, address, self.observer)
+        with timed() as spent, training.monitored(watch):
+            try:
+                result = jax.device_get(function(*own))
+            except training.NonFiniteLossError as error:
+                raise StageFailedError(_not_finite(address, error.step)) from error
+        spent.seconds += watch.earlier.seconds
+        spent.compile_seconds += watch.earlier.compile_seconds
+        self._keep(address, result, spent, beside, values)
+        self._stop_if_asked(address)
 
     def _side_by_side(
         self,

@@ -1,59 +1,27 @@
-"""The main job: original → retrain → pre-unlearned → path → sweep → choice of t, for several seeds."""
+"""What `mcu-jax unlearn` does: original → retrain → pre-unlearned → path → sweep → choice of t, for several seeds."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from mcu_jax import connect, curves, methods, metrics, paths
 from mcu_jax.base import Params, Path, Predictions, Problem
-from mcu_jax.runs import _config, _directory, _replicate, _stages
+from mcu_jax.runs import _directory, _replicate, _stages, _unlearn_config
 
 
-class Run(NamedTuple):
-    """A finished run: its directory, and what `results.json` there holds (fractions)."""
-
-    directory: pathlib.Path
-    results: dict[str, Any]
-
-
-def unlearn(config: _config.Config | None = None, observer: _stages.Observer | None = None) -> Run:
-    """Runs the main job, or what of it is not finished.
-
-    Raises ConfigError for a configuration that cannot be and DamagedCheckpointError, both before any work;
-    StageFailedError and InterruptedRunError as their names say: what was finished stays.
-    """
-    with _config.checking():
-        job = _Job(config or _config.Config(), observer or _stages.Silent())
-    job.replicates.check(job.addresses())
-    job.directory.prepare()
-    return Run(job.directory.path, job.directory.write_results(job.run()))
-
-
-def plan(config: _config.Config) -> tuple[dict[str, Any], list[tuple[str, int, int]], str]:
-    """(resolved configuration, [(stage, seeds finished, seeds to compute)], run directory): nothing is computed."""
-    with _config.checking():
-        job = _Job(config, _stages.Silent())
-    found = []
-    for name, addresses in job.addresses().items():
-        finished = sum(job.store.has(address) for address in addresses)
-        found.append((name, finished, len(addresses) - finished))
-    return job.resolved.as_dict(), found, str(job.directory.path)
-
-
-class _Job:
+class Job:
     """One run: addresses of its stages, and the functions that make them."""
 
-    def __init__(self, config: _config.Config, observer: _stages.Observer):
-        self.directory = _directory.open_run(_config.resolve(config))
+    def __init__(self, config: _unlearn_config.Config, observer: _stages.Observer):
+        self.directory = _directory.open_run(_unlearn_config.resolve(config))
         self.resolved, self.config = self.directory.resolved, self.directory.resolved.config
         self.seeds = self.config.seeds
         self.replicates = _replicate.Replicates(self.directory, observer)
@@ -239,7 +207,7 @@ class _Job:
                         "mask": realised if stage == "sweep" else {"keep": 0.0, "retain_filter": 0.0},
                     }
                 )
-        return {"schema": 1, "config": self.resolved.as_dict(), "rows": rows, "paths": along}
+        return {"schema": 1, "kind": self.config.KIND, "config": self.resolved.as_dict(), "rows": rows, "paths": along}
 
 
 def _mcu(problem: Problem, key: Any, end: Params, *, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,87 @@
+"""Evaluating the cnn on a CPU: its strided convolutions as one matmul or as XLA's, in batches of 100 or 500 images.
+
+Shows: why `models/_conv.py` writes strided convolutions as a matmul and `metrics.predict` takes small batches there.
+Run: python experiments/benchmarks/evaluation.py
+Time: half a minute on 2 x86-64 CPU cores, jax 0.10.2.
+Result: RESULT
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import platform
+import time
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+
+from mcu_jax import curves, metrics, models, paths
+from mcu_jax.base import Path, Problem, Split
+from mcu_jax.models import _conv
+
+FILE = pathlib.Path(__file__).parents[1] / "results" / "evaluation.json"
+SIZES = {"forget": 1200, "retain": 2000, "validation": 2000, "test": 2000}
+POINTS, REPEATS = 8, 5
+
+
+def xla(x: jax.Array, kernel: jax.Array, strides: tuple, pads: tuple) -> jax.Array:
+    return jax.lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_conv._LAYOUT)
+
+
+def problem() -> tuple[Problem, Path]:
+    model = models.cnn(num_classes=10)
+    splits = {}
+    for i, (name, n) in enumerate(SIZES.items()):
+        images = jax.random.randint(jax.random.key(i), (n, 28, 28, 1), 0, 256).astype(jnp.uint8)
+        splits[name] = Split(images, jnp.arange(n) % 10)
+    start, end = (model.init(jax.random.key(i), splits["test"].x) for i in (0, 1))
+    return Problem(model=model, params=start, num_classes=10, **splits), curves.straight(start, end)
+
+
+def best_seconds(given: Problem, path: Path, batch_size: int) -> float:
+    """Of one sweep: the quickest of several, which other work on the machine disturbs least."""
+    jax.clear_caches()
+    ts = jnp.asarray(paths.points(POINTS))
+
+    @jax.jit
+    def sweep(path: Path) -> jax.Array:
+        def at(t: jax.Array) -> jax.Array:
+            return metrics.ta(metrics.predict(given, curves.bezier(path, t), batch_size=batch_size))
+
+        return jax.lax.map(at, ts)
+
+    jax.block_until_ready(sweep(path))
+    seconds = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        jax.block_until_ready(sweep(path))
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+def main() -> None:
+    given, path = problem()
+    images = POINTS * sum(SIZES.values())
+    figures = {}
+    for batch_size in (100, 500):
+        figures[f"matmul_{batch_size}"] = images / best_seconds(given, path, batch_size)
+        with mock.patch.object(_conv, "convolution", xla):
+            figures[f"xla_{batch_size}"] = images / best_seconds(given, path, batch_size)
+    ratios = {name: figures["matmul_100"] / rate for name, rate in figures.items()}
+    print({name: round(rate) for name, rate in figures.items()}, {name: round(r, 2) for name, r in ratios.items()})
+    device = {"kind": jax.devices()[0].device_kind, "cores": os.cpu_count(), "machine": platform.machine()}
+    document = {
+        "command": "python experiments/benchmarks/evaluation.py",
+        "images_per_second": figures,
+        "matmul_100_over": ratios,
+        "versions": {"jax": jax.__version__, "python": platform.python_version()},
+        "device": device,
+    }
+    FILE.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,318 @@
+"""Are models unlearned in different ways connected? Claims F1 to F7 of Cheng & Amiri 2025, arXiv 2504.06407.
+
+Run:  python experiments/connectivity.py digits
+      python experiments/connectivity.py fashion_mnist --data-dir DIR
+Time: see table.md.
+Result: see table.md.
+Six runs of `mcu-jax connect`, which share their stages in experiments/runs/stages: all pairs of ten methods; one pair
+with all there is to measure; trained curves between two runs of some; curricula; optimisers; sizes of the forget set.
+Writes experiments/results/connectivity_DATASET/table.md and, by run, {environment.json, results.json, figures}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mcu_jax import metrics, report, runs
+
+HERE = pathlib.Path(__file__).parent
+
+RUNS: dict[str, dict[str, Any]] = {
+    "methods": {"grid": "methods", "also": ("mia",)},
+    "pair": {
+        "a": "random_label",
+        "b": "salun",
+        "curve": ("linear", "bezier"),
+        "also": ("mia", "continued", "relearning"),
+    },
+    "curves": {"grid": "seeds", "curve": ("linear", "bezier"), "methods": ("random_label", "salun", "scrub")},
+    "curriculum": {"grid": "curriculum", "methods": ("neggrad_plus", "npo")},
+    "optimizer": {"grid": "optimizer", "methods": ("neggrad_plus", "npo")},
+    "sizes": {"grid": "sizes", "methods": ("neggrad_plus", "npo"), "retrains": 1},
+}
+DATASETS: dict[str, dict[str, Any]] = {"digits": {}, "fashion_mnist": {"forget": "random:0.1"}}
+
+Pair = dict[str, Any]
+
+
+class Row(NamedTuple):
+    """One claim of the table."""
+
+    claim: str
+    says: str
+    number: str
+    verdict: str
+
+
+class Lines(runs.Silent):
+    """One line on stderr for every finished stage."""
+
+    def finished(self, name: str, seconds: float, compile_seconds: float) -> None:
+        print(f"{name}: {seconds:.0f} s, and {compile_seconds:.0f} s compiling", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", choices=DATASETS)
+    parser.add_argument("--data-dir")
+    asked = parser.parse_args()
+    kept = HERE / "results" / f"connectivity_{asked.dataset}"
+    found, took = {}, {}
+    for name, settings in RUNS.items():
+        began = time.perf_counter()
+        config = runs.ConnectConfig(
+            dataset=asked.dataset,
+            data_dir=asked.data_dir,
+            out=str(HERE / "runs" / f"connectivity-{asked.dataset}-{name}"),
+            stages=str(HERE / "runs" / "stages"),
+            **DATASETS[asked.dataset],
+            **settings,
+        )
+        run = runs.connect(config, Lines())
+        found[name], took[name] = run.results, time.perf_counter() - began
+        (kept / name).mkdir(parents=True, exist_ok=True)
+        (kept / name / "table.txt").write_text(report.write(run.directory) + "\n")
+        for file in (*run.directory.glob("*.json"), *run.directory.glob("*.png")):
+            if file.name != "stages.json":
+                shutil.copy(file, kept / name / file.name)
+    text = table(found, took)
+    (kept / "table.md").write_text(text)
+    print(text)
+
+
+def table(found: dict[str, dict[str, Any]], took: dict[str, float]) -> str:
+    """Every claim with its number, interval and verdict."""
+    rows = [f1(found), f2(found), f3(found), *f4(found), f5(found), *f6(found), f7(found)]
+    config = found["methods"]["config"]
+    computed = {name: sum(results["seconds"].values()) for name, results in found.items()}
+    lines = [
+        f"{config['dataset']}, {config['model']}, {config['train_size']} training images, forget {config['forget']}, "
+        f"{len(config['seeds'])} seeds. [95 % interval over seeds, Student t.] A barrier is the largest excess over "
+        "the straight line between a path's ends, on the side that is worse; points: of per cent. Seed floor: between "
+        "two runs that differ in the seed of unlearning alone.",
+        "",
+        "| claim | what it says | number | verdict |",
+        "|---|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        "| run | minutes, this time | minutes its stages took, compilation included |",
+        "|---|---|---|",
+        *(f"| {name} | {took[name] / 60:.1f} | {computed[name] / 60:.1f} |" for name in found),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+# Statistics: the seed is the replicate
+
+
+def interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
+    """Mean and 95 % interval, infinite for one value."""
+    mean, half = metrics.mean_interval(list(values))
+    half = float("inf") if half is None else half
+    return mean, mean - half, mean + half
+
+
+def over_seeds(pairs: Iterable[Pair], value: Callable[[Pair], float]) -> tuple[float, float, float]:
+    """Mean and 95 % interval over seeds of the mean over pairs."""
+    by_seed: dict[int, list[float]] = {}
+    for pair in pairs:
+        by_seed.setdefault(pair["seed"], []).append(value(pair))
+    return interval([float(np.mean(values)) for values in by_seed.values()])
+
+
+def told(interval: tuple[float, float, float], unit: str = "", decimals: int = 2) -> str:
+    mean, low, high = (f"{each:.{decimals}f}" for each in interval)
+    return f"{mean}{unit} [{low}, {high}]"
+
+
+def select(results: dict[str, Any], role: str, curve: str = "linear") -> list[Pair]:
+    return [pair for pair in results["pairs"] if pair["role"] == role and pair["curve"] == curve]
+
+
+def grouped(pairs: Iterable[Pair]) -> dict[tuple[str, str], list[Pair]]:
+    found: dict[tuple[str, str], list[Pair]] = {}
+    for pair in pairs:
+        found.setdefault((pair["a"]["label"], pair["b"]["label"]), []).append(pair)
+    return found
+
+
+def holds(yes: bool, no: bool) -> str:
+    return "holds" if yes else "fails" if no else "undecided"
+
+
+# The claims
+
+
+def f1(found: dict[str, Any]) -> Row:
+    """Excess variation: total variation beyond the difference of the ends; in points for all of these metrics."""
+    pairs = select(found["methods"], "pair")
+
+    def excess(name: str) -> Callable[[Pair], float]:
+        return lambda p: 100 * (p["total_variation"][name] - abs(p["metrics"][name][-1] - p["metrics"][name][0]))
+
+    names = ("retain_accuracy", "forget_accuracy", "test_accuracy", "MIA", "zrf")
+    each = {name: over_seeds(pairs, excess(name)) for name in names}
+    ordered = sorted(names, key=lambda name: each[name][0])
+    least, most = excess(ordered[0]), excess(ordered[-1])
+    apart = over_seeds(pairs, lambda pair: most(pair) - least(pair))
+    number = "; ".join(f"{name} {told(each[name])}" for name in ordered)
+    return Row(
+        "F1",
+        "metrics fluctuate differently along one path",
+        f"excess variation, points: {number}; largest − smallest {told(apart)}",
+        holds(apart[1] > 0, apart[2] <= 0),
+    )
+
+
+def f2(found: dict[str, Any]) -> Row:
+    results = found["methods"]
+    floors = {(p["a"]["label"], p["seed"]): p["barriers"]["accuracy"] for p in select(results, "floor")}
+
+    def above(pair: Pair) -> float:
+        return pair["barriers"]["accuracy"] - max(floors[pair[end]["label"], pair["seed"]] for end in "ab")
+
+    each = [over_seeds(own, above) for own in grouped(select(results, "pair")).values()]
+    apart, alike = sum(low > 0 for _, low, _ in each), sum(high <= 1 for *_, high in each)
+    return Row(
+        "F2",
+        "some method pairs are similar, others not",
+        f"of {len(each)} pairs {apart} have an accuracy barrier above both seed floors (interval above 0), {alike} are "
+        f"within 1 point of them or below (interval below 1)",
+        holds(apart > 0 and alike > 0, apart == 0 or alike == 0),
+    )
+
+
+def f3(found: dict[str, Any]) -> Row:
+    share = over_seeds(select(found["methods"], "pair"), lambda pair: 100 * pair["connected"])
+    floor = over_seeds(select(found["methods"], "floor"), lambda pair: 100 * pair["connected"])
+    lines, curves = (select(found["curves"], "floor", curve) for curve in ("linear", "bezier"))
+    trained = [over_seeds(own, lambda pair: pair["barriers"]["accuracy"]) for own in (lines, curves)]
+    return Row(
+        "F3",
+        "barrier-free paths often exist",
+        f"straight lines of at most 2 accuracy points: {told(share, ' %', 0)} of the pairs of methods, "
+        f"{told(floor, ' %', 0)} of two runs of one; between two runs of {', '.join(RUNS['curves']['methods'])} the "
+        f"line has {told(trained[0])} points, a trained Bézier curve {told(trained[1])}",
+        holds(share[1] > 50, share[2] < 50),
+    )
+
+
+def f4(found: dict[str, Any]) -> list[Row]:
+    """Smoothness is read as the largest second difference of test accuracy, in points."""
+    pairs, sizes = select(found["methods"], "pair"), grouped(select(found["sizes"], "floor"))
+
+    def rough(name: str, seed: int) -> float:
+        own = [pair for pair in pairs if pair["seed"] == seed and name in (pair["a"]["label"], pair["b"]["label"])]
+        return float(np.mean([100 * pair["max_second_difference"]["test_accuracy"] for pair in own]))
+
+    def at(method: str, size: str) -> list[float]:
+        label = f"{method}:forget={size}"
+        return [pair["barriers"]["accuracy"] for pair in sizes[label, f"{label},run=1"]]
+
+    seeds = found["methods"]["config"]["seeds"]
+    each = {name: [rough(name, seed) for seed in seeds] for name in found["methods"]["order"]}
+    least, *_, most = sorted(each, key=lambda name: np.mean(each[name]))
+    apart = interval(np.subtract(each[most], each[least]))
+    change = {
+        method: interval(np.subtract(at(method, "0.1"), at(method, "0.02"))) for method in RUNS["sizes"]["methods"]
+    }
+    return [
+        Row(
+            "F4, method",
+            "smoothness depends on the method",
+            f"largest second difference of test accuracy, points: from {least} {told(interval(each[least]))} to {most} "
+            f"{told(interval(each[most]))}; difference {told(apart)}",
+            holds(apart[1] > 0, apart[2] <= 0),
+        ),
+        Row(
+            "F4, forget size",
+            "smoothness depends on the size of the forget set",
+            "accuracy barrier between two runs, at 10 % − at 2 % forgotten, points: "
+            + "; ".join(f"{method} {told(each)}" for method, each in change.items()),
+            holds(any(low > 0 or high < 0 for _, low, high in change.values()), False),
+        ),
+    ]
+
+
+def f5(found: dict[str, Any]) -> Row:
+    names = ("test_accuracy", "validation_accuracy", "zrf", "MIA")
+    connected = [pair for pair in select(found["methods"], "pair") if pair["connected"]]
+    any_other = over_seeds(connected, lambda pair: 100 * (max(pair["barriers"][name] for name in names) > 2))
+    each = "; ".join(
+        f"{name} {told(over_seeds(connected, lambda pair, name=name: pair['barriers'][name]))}"  # type: ignore[misc]
+        for name in names
+    )
+    return Row(
+        "F5",
+        "one low-loss path does not mean uniform metrics",
+        f"of the connected lines {told(any_other, ' %', 0)} have a barrier above 2 points in another metric; mean "
+        f"barriers, points: {each}",
+        holds(any_other[1] > 0, any_other[2] <= 0),
+    )
+
+
+def f6(found: dict[str, Any]) -> list[Row]:
+    """Help: a smaller mean distance of UA, RA and TA from the retrained model's."""
+    rows = []
+    for grid, first in (("curriculum", "none"), ("optimizer", "sgd")):
+        results = found[grid]
+        retrained: dict[int, list[dict[str, float]]] = {}
+        for entry in results["retrained"]:
+            retrained.setdefault(entry["seed"], []).append(entry)
+
+        def gap(pair: Pair, t: int, retrained: dict[int, list[dict[str, float]]] = retrained) -> float:
+            names = [f"{split}_accuracy" for split in ("forget", "retain", "test")]
+            best = {name: np.mean([entry[name] for entry in retrained[pair["seed"]]]) for name in names}
+            return 100 * float(np.mean([abs(pair["metrics"][name][t] - best[name]) for name in names]))
+
+        each = {}
+        for (_, b), own in grouped(select(results, "pair")).items():
+            change = over_seeds(own, lambda pair: gap(pair, -1) - gap(pair, 0))
+            each[b] = change, over_seeds(own, lambda pair: pair["barriers"]["accuracy"])
+        helps = sum(high < 0 for (_, _, high), _ in each.values())
+        hinders = sum(low > 0 for (_, low, _), _ in each.values())
+        number = "; ".join(f"{b} {told(change)} (barrier {told(barrier)})" for b, (change, barrier) in each.items())
+        verdict = holds(helps > 0 and hinders > 0, False)
+        if helps == 0 or hinders == 0:
+            verdict = "helps only" if helps else "hinders only" if hinders else "no effect shown"
+        rows.append(
+            Row(
+                f"F6, {grid}",
+                f"{grid} can help or hinder",
+                f"distance of UA, RA, TA from the retrained model's, against {first}, points, below 0: helps: {number}",
+                verdict,
+            )
+        )
+    return rows
+
+
+def f7(found: dict[str, Any]) -> Row:
+    def gain(pair: Pair) -> float:
+        return 100 * (min(pair["interior"]["ends"]) - pair["interior"]["score"])
+
+    pairs = select(found["methods"], "pair")
+    share = over_seeds(pairs, lambda pair: 100 * (gain(pair) > 0))
+    mean = over_seeds(pairs, gain)
+    each = {both: over_seeds(own, gain) for both, own in grouped(pairs).items()}
+    better = [f"{a} – {b} {told(each[a, b])}" for a, b in each if each[a, b][1] > 0]
+    best = "; ".join(sorted(better, key=lambda text: -float(text.split(" [")[0].rsplit(" ", 1)[1]))[:3])
+    return Row(
+        "F7",
+        "some interior points beat both ends (chosen on D_v, reported on D_t)",
+        f"{told(share, ' %', 0)} of the lines; mean gain over the better end {told(mean)} points; {len(better)} of "
+        f"{len(each)} pairs gain (interval above 0){': ' + best if better else ''}",
+        holds(bool(better), share[2] <= 0),
+    )
+
+
+if __name__ == "__main__":
+    main()

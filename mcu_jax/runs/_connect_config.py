@@ -1,0 +1,288 @@
+"""The configuration of `mcu-jax connect`: which models are connected, and how."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from mcu_jax import base, methods, paths, registry
+from mcu_jax import connect as connecting
+from mcu_jax.runs import _config, _recipes
+from mcu_jax.runs._config import ConfigError
+
+GRIDS = ("methods", "seeds", "curriculum", "optimizer", "sizes")
+OBJECTIVES = ("neutral", "a", "b")
+ORIGINS = ("line", "original")
+ALSO = ("mia", "continued", "relearning")
+
+CURRICULA = ("superloss", "superloss:strength=1", "superloss:strength=0.1")
+"""What grid curriculum sets against none: λ = 10 (Cheng & Amiri 2025, arXiv 2504.06407), 1 and 0.1."""
+OPTIMIZERS = ("adam", "sophia", "sophia_fisher")
+"""What grid optimizer sets against sgd."""
+SIZES = (0.02, 0.04, 0.06, 0.08, 0.1)
+"""Forget-set sizes of grid sizes, nested."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ConnectConfig(_config.Settings):
+    """Connect models unlearned in different ways from one original: barriers, metrics on the way, similarity.
+
+    Give both ends, --a and --b, or a --grid of pairs. `mcu-jax list` shows every NAME with its hyper-parameters, which
+    are set by NAME:key=value,key=value; --dry-run what every setting comes to.
+    """
+
+    KIND: ClassVar[str] = "connect"
+    EXTENDABLE: ClassVar[tuple[str, ...]] = ("seeds", "points", "also")
+
+    a: str | None = None
+    """One end: a method NAME:key=value, or original, or retrain; run=1 is a second run, forget=0.02 another size."""
+    b: str | None = None
+    """The other end, as --a."""
+    grid: str | None = None
+    """Many pairs instead of one: of methods (all pairs), seeds, curriculum, optimizer or sizes, for each method."""
+    methods: tuple[str, ...] = (
+        *("finetune", "gradient_ascent", "neggrad_plus", "random_label", "salun"),
+        *("grad_diff", "npo", "scrub", "bad_teacher", "sfron"),
+    )
+    """The methods of a grid, as --a."""
+    curve: tuple[str, ...] = ("linear",)
+    """One or more of linear, bezier, polychain; with :bends=2 for more than one inner point."""
+    objective: str = "neutral"
+    """What a curve is trained to minimise: neutral, or the objective of a or of b."""
+    sampling: str = "uniform"
+    """How t is drawn in training a curve: uniform, or centred, from N(0.5, 0.1) clipped to [0, 1]."""
+    origin: str = "line"
+    """Where a curve's inner points begin: line, or original, at the original model."""
+    epochs: int | None = None
+    """Epochs of training a curve (default: the recipe's)."""
+    lr: float | None = None
+    """Learning rate of training a curve (default: the recipe's)."""
+    points: int = 31
+    """How many t of a path are evaluated, from 0 to 1; at least 4."""
+    sample: int = 2000
+    """At most so many retain and test images are evaluated, a seeded sample; all forget and validation images are."""
+    retrains: int = 3
+    """Retrained models of every seed: their spread is what the oracle's share of a path is measured against."""
+    also: tuple[str, ...] = ()
+    """What takes longer: mia (at every t), continued (ends trained further), relearning (attacks at five t)."""
+
+
+class Endpoint(NamedTuple):
+    """A model at the end of a path. run: of unlearning, each with a key of its own. fraction: None, or its own request.
+
+    name: of a method, or `original`. label: unique in a run, and how one asks for it.
+    """
+
+    label: str
+    name: str
+    options: dict[str, Any]
+    run: int = 0
+    fraction: float | None = None
+
+    def describe(self, forget: str) -> dict[str, Any]:
+        """As `results.json` tells it; forget: the run's request."""
+        return {
+            "method": self.name,
+            "optimizer": self.options.get("optimizer"),
+            "curriculum": self.options.get("curriculum"),
+            "forget": forget if self.fraction is None else f"random:{self.fraction:g}",
+            "run": self.run,
+            "label": self.label,
+        }
+
+
+class Pair(NamedTuple):
+    """Two models to connect. role: "pair", or "floor": two runs that differ in the key of unlearning alone."""
+
+    a: Endpoint
+    b: Endpoint
+    role: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolved(_config.Resolved):
+    """endpoints: by label. pairs: floors last. curves: (curve, bends) by how they are asked for."""
+
+    endpoints: Mapping[str, Endpoint]
+    pairs: Sequence[Pair]
+    curves: Mapping[str, tuple[base.Curve, int]]
+    stops: Sequence[Endpoint]
+    further: dict[str, Any]
+
+
+def resolve(config: ConnectConfig) -> Resolved:
+    """Fills in the recipe and checks everything that can be checked before any work.
+
+    Raises ConfigError: what was expected, what was given, what to do.
+    """
+    with _config.checking():
+        spec, model, _ = _config.named_model(config)
+        recipe = _recipes.of(config.dataset, model)
+        config = _config.fill(
+            config,
+            spec,
+            recipe,
+            methods=tuple(dict.fromkeys(config.methods)) if config.grid else (),
+            curve=tuple(dict.fromkeys(config.curve)),
+            also=tuple(dict.fromkeys(config.also)),
+            epochs=_config.or_else(config.epochs, recipe["connection"]["epochs"]),
+            lr=_config.or_else(config.lr, recipe["connection"]["lr"]),
+        )
+        _check(config)
+        make = _Maker(config, recipe)
+        pairs = list(make.pairs())
+        labels = {end.label: end for pair in pairs for end in (pair.a, pair.b)}
+        found = Resolved(
+            config=config,
+            methods={end.label: (end.name, end.options) for end in labels.values()},
+            endpoints=labels,
+            pairs=pairs,
+            curves={each: _config.curve(each) for each in config.curve},
+            stops=make.stops(),
+            further=make.further(),
+            **_config.common(config),
+        )
+        _check_objective(config, pairs)
+        return found
+
+
+def _check(config: ConnectConfig) -> None:
+    if config.grid is None:
+        if config.a is None or config.b is None:
+            raise ConfigError("connect what? Give both ends, as --a finetune --b npo, or a --grid: " + ", ".join(GRIDS))
+    elif config.a is not None or config.b is not None:
+        raise ConfigError("give either both ends, --a and --b, or a --grid with its --methods, not both")
+    else:
+        registry.check(config.grid, GRIDS, "grid")
+        if not config.methods:
+            raise ConfigError("a grid needs one or more --methods")
+    registry.check(config.objective, OBJECTIVES, "objective")
+    registry.check(config.sampling, connecting.SAMPLING, "sampling")
+    registry.check(config.origin, ORIGINS, "origin")
+    for each in config.also:
+        registry.check(each, ALSO, "addition")
+    if not config.curve:
+        raise ConfigError("give one or more curves, as --curve linear bezier")
+    if config.retrains < 1:
+        raise ConfigError(f"retrains is how many retrained models to compare with, at least 1, given {config.retrains}")
+    paths.points(config.points)
+    _config.check_options("", {"epochs": config.epochs, "lr": config.lr, "sample": config.sample})
+
+
+def _check_objective(config: ConnectConfig, pairs: Sequence[Pair]) -> None:
+    if config.objective == "neutral" or all(_config.curve(each)[1] == 0 for each in config.curve):
+        return
+    for pair in pairs:
+        end = pair.a if config.objective == "a" else pair.b
+        if end.name not in methods.NAMES or not methods.has_objective(end.name):
+            raise ConfigError(
+                f"{end.label} minimises nothing that a curve could be trained with; choose --objective neutral"
+            )
+
+
+class _Maker:
+    """From what is asked for to endpoints and pairs."""
+
+    def __init__(self, config: ConnectConfig, recipe: Mapping[str, Any]):
+        self.config, self.recipe = config, recipe
+
+    def endpoint(self, spec: str, **more: Any) -> Endpoint:
+        """more: options to add to the spec."""
+        label = _with(spec, more)
+        name, options = registry.parse(label)
+        run, size = options.pop("run", 0), options.pop("forget", None)
+        if "seed" in options:
+            raise ConfigError(
+                f"{spec}: two seeds have different originals, and a path between their models says nothing about "
+                "unlearning; run=1 is a second run of unlearning from the same original, --seeds are replicates"
+            )
+        if not isinstance(run, int | float) or run < 0 or not float(run).is_integer():
+            raise ConfigError(f"{spec}: run is a whole number from 0 on, given {run!r}")
+        if size is not None:
+            kind, _, own = (self.config.forget or "").partition(":")
+            if kind != "random":
+                raise ConfigError(f"{spec}: a size of its own needs a random request, given {self.config.forget}")
+            size = _config.fraction(str(size))
+            size = None if size == _config.fraction(own) else size
+        if name == "original":
+            if options or run or size is not None:
+                raise ConfigError(f"original is the model before unlearning and takes no options, given {label!r}")
+            return Endpoint(label, name, {})
+        if name == "retrain":
+            if options:
+                raise ConfigError(
+                    f"retrain is trained as the original is, which --train.epochs and so on set; {label!r}"
+                )
+            return Endpoint(label, name, {}, int(run), size)
+        given = self._given_to_mcu(options.pop("pre", "random_label")) if name == "mcu" else {}
+        name, options = _config.method_options(_with(name, options), self.recipe, self.config.train.batch_size, given)
+        return Endpoint(label, name, options, int(run), size)
+
+    def _given_to_mcu(self, pre: str) -> dict[str, Any]:
+        """Its recipe, and its pre-unlearning method with the hyper-parameters the recipe gives it."""
+        name, options = _config.method_options(pre, self.recipe, self.config.train.batch_size)
+        return {**self.recipe["path"], **self.recipe["mask"], "pre": _with(name, options)}
+
+    def pairs(self) -> Iterator[Pair]:
+        """What is asked for, and a floor for every method among it."""
+        asked = list({(pair.a.label, pair.b.label): pair for pair in self._asked()}.values())
+        for pair in asked:
+            if pair.a[1:] == pair.b[1:]:
+                raise ConfigError(
+                    f"{pair.a.label} and {pair.b.label} are the same run of one method; for two runs that differ in "
+                    f"the seed of unlearning alone, ask for --b {_with(pair.b.label, {'run': pair.b.run + 1})}"
+                )
+        given = {(pair.a.label, pair.b.label) for pair in asked if pair.role == "floor"}
+        yield from asked
+        for label in dict.fromkeys(end.label for pair in asked for end in (pair.a, pair.b)):
+            end = self.endpoint(label)
+            if end.run or end.name in ("original", "retrain"):
+                continue
+            second = self.endpoint(label, run=1)
+            if (end.label, second.label) not in given:
+                yield Pair(end, second, "floor")
+
+    def _asked(self) -> Iterator[Pair]:
+        config = self.config
+        if config.grid is None:
+            a, b = self.endpoint(str(config.a)), self.endpoint(str(config.b))
+            yield Pair(a, b, "floor" if a.run != b.run and a[1:3] == b[1:3] and a.fraction == b.fraction else "pair")
+        elif config.grid == "methods":
+            ends = [self.endpoint(spec) for spec in config.methods]
+            if len(ends) < 2:
+                raise ConfigError("grid methods needs two or more --methods; for one, use --grid seeds")
+            yield from (Pair(a, b, "pair") for a, b in itertools.combinations(ends, 2))
+        elif config.grid == "seeds":
+            for spec in config.methods:
+                yield Pair(self.endpoint(spec), self.endpoint(spec, run=1), "floor")
+        elif config.grid == "sizes":
+            for spec in config.methods:
+                ends = [self.endpoint(spec, forget=size) for size in SIZES]
+                yield from (Pair(end, ends[-1], "pair") for end in ends[:-1])
+        else:
+            kinds = CURRICULA if config.grid == "curriculum" else OPTIMIZERS
+            for spec, kind in itertools.product(config.methods, kinds):
+                yield Pair(self.endpoint(spec), self.endpoint(spec, **{config.grid: kind}), "pair")
+
+    def stops(self) -> list[Endpoint]:
+        """Gradient ascent, which has no minimum, stopped at several epochs around the recipe's."""
+        recipe = self.endpoint("gradient_ascent").options["epochs"]
+        epochs = sorted({max(1, round(factor * recipe)) for factor in (0.2, 0.4, 0.6, 0.8, 1.0)})
+        return [self.endpoint("gradient_ascent", epochs=each) for each in epochs]
+
+    def further(self) -> dict[str, Any]:
+        """Hyper-parameters of training both ends further: a fifth of fine-tuning."""
+        options = self.endpoint("finetune").options
+        return {**options, "epochs": max(1, options["epochs"] // 5)}
+
+
+def _with(spec: str, options: Mapping[str, Any]) -> str:
+    """A spec with options added."""
+    added = ",".join(f"{key}={_text(value)}" for key, value in options.items())
+    return spec if not added else f"{spec},{added}" if ":" in spec else f"{spec}:{added}"
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,264 @@
+"""What the stages of `mcu-jax connect` come to: barriers, the seed floor, controls, clusters, correlations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mcu_jax import metrics, paths
+from mcu_jax.runs import _along
+from mcu_jax.runs._connect_config import Endpoint, Resolved
+
+Values = dict[str, Any]
+
+
+class Found(NamedTuple):
+    """Results of stages, one a seed. paths: by (number of the pair, curve); controls: by label."""
+
+    models: Mapping[str, list[Values]]
+    paths: Mapping[tuple[int, str], list[Values]]
+    controls: Mapping[str, list[Values]]
+    stopping: Sequence[list[Values]]
+    continued: Sequence[list[Values]]
+    relearning: Sequence[list[list[int]]]
+    relearned: Mapping[str, list[int]]
+
+
+def results(
+    resolved: Resolved,
+    yardsticks: Sequence[Endpoint],
+    rival: Endpoint,
+    found: Found,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """As `results.json` holds it."""
+    pairs = [
+        _pair(resolved, yardsticks, found, number, spec, i)
+        for number, spec in found.paths
+        for i in range(len(resolved.config.seeds))
+    ]
+    first = _path_of(resolved, resolved.config.curve[0])
+    compared = [pair for pair in pairs if pair["curve"] == first]
+    order, clusters = _clusters(compared) if resolved.config.grid == "methods" else ([], None)
+    return {
+        "schema": 1,
+        "kind": resolved.config.KIND,
+        "config": resolved.as_dict(),
+        "pairs": pairs,
+        "floor": _floor([pair for pair in compared if pair["role"] == "floor"]),
+        "controls": _controls(resolved, rival, found),
+        "retrained": [
+            _retrained(resolved, found, end, i) for end in yardsticks for i in range(len(resolved.config.seeds))
+        ],
+        "order": order,
+        "clusters": clusters,
+        "correlation": _correlation(compared, found, resolved) if "mia" in resolved.config.also else None,
+        "seconds": {part: round(spent, 1) for part, spent in seconds.items()},
+    }
+
+
+def _path_of(resolved: Resolved, spec: str) -> str:
+    return resolved.curves[spec][0].__name__
+
+
+# Pairs
+
+
+def _pair(
+    resolved: Resolved, yardsticks: Sequence[Endpoint], found: Found, number: int, spec: str, i: int
+) -> dict[str, Any]:
+    """One pair, one curve, one seed: the i-th."""
+    pair, config, stage = resolved.pairs[number], resolved.config, found.paths[number, spec][i]
+    measures, ts = stage["metrics"], paths.points(config.points)
+    barriers = _barriers(ts, measures)
+    smoothness = {name: paths.smoothness(values) for name, values in measures.items()}
+    fraction = min(pair.a, pair.b, key=lambda end: end.fraction or resolved.fraction or 0.0).fraction
+    retrained = [found.models[end.label][i] for end in yardsticks if end.fraction == fraction]
+    told = {
+        "a": pair.a.describe(config.forget),
+        "b": pair.b.describe(config.forget),
+        "role": pair.role,
+        "seed": config.seeds[i],
+        "curve": _path_of(resolved, spec),
+        "objective": config.objective if resolved.curves[spec][1] else None,
+        "t": [round(float(t), 6) for t in ts],
+        "metrics": measures,
+        "barriers": barriers,
+        "connected": barriers["accuracy"] <= 2,
+        "total_variation": {name: float(each.total_variation) for name, each in smoothness.items()},
+        "max_second_difference": {name: float(each.max_second_difference) for name, each in smoothness.items()},
+        "arc_length": stage["arc_length"],
+        "interior": _interior(ts, measures, found.models["original"][i], class_wise=resolved.forgotten is not None),
+        "within_retrain": {
+            name: float(paths.share_within(np.asarray(values), np.asarray([each[name] for each in retrained])))
+            for name, values in measures.items()
+        },
+        **{name: stage[name] for name in ("distance", "disagreement", "cka", "task_cosine", "ensemble")},
+    }
+    if found.continued:
+        before, after = (_line(found.continued[number][i], line)["barriers"] for line in (0, 1))
+        told["continued"] = {"before": before, "barriers": after}
+    if found.relearning and spec == config.curve[0]:
+        told["relearning"] = {"t": list(_along.RELEARNED), "steps": found.relearning[number][i], "limit": _along.LIMIT}
+    return told
+
+
+def _retrained(resolved: Resolved, found: Found, end: Endpoint, i: int) -> dict[str, Any]:
+    """One retrained model of one seed: the i-th."""
+    forget = end.describe(resolved.config.forget)["forget"]
+    told = {"seed": resolved.config.seeds[i], "forget": forget, "run": end.run, **found.models[end.label][i]}
+    return told | ({"relearning_steps": found.relearned[end.label][i]} if found.relearned else {})
+
+
+def _barriers(ts: np.ndarray, measures: Mapping[str, list[float]]) -> dict[str, float]:
+    """Losses and JS in nats, the rest in points."""
+    found = _all_barriers(ts, {name: np.asarray(values, np.float32) for name, values in measures.items()})
+    told = {}
+    for name, value in found.items():
+        nats = name == "js" or name.endswith("_loss")
+        told[f"{name.removesuffix('_loss')}_nats" if nats else name] = float(value) * (1 if nats else 100)
+    return {**told, "accuracy": max(told["retain_accuracy"], told["forget_accuracy"])}
+
+
+_all_barriers = jax.jit(paths.barriers)
+
+
+def _interior(
+    ts: np.ndarray, measures: Mapping[str, list[float]], original: Mapping[str, float], *, class_wise: bool
+) -> dict[str, Any]:
+    """Points between the ends against both: t chosen on D_v, reported on D_t.
+
+    The score: ½ (|Acc − Acc(θ_o)| + |Acc_f − Cal_f|), Cal_f the accuracy of θ_o on D_v, or 0 for a class.
+    """
+    unseen = 0.0 if class_wise else original["validation_accuracy"]
+
+    def score(split: str) -> np.ndarray:
+        targets = paths.Targets(np.float32(original[f"{split}_accuracy"]), np.float32(unseen))
+        seen, forgotten = (np.asarray(measures[f"{name}_accuracy"], np.float32) for name in (split, "forget"))
+        return np.asarray(paths.gap(seen, forgotten, targets))
+
+    chosen, reported = score("validation"), score("test")
+    inside = paths.interior(chosen)
+    best = int(inside.best)
+    return {
+        "share": float(inside.share),
+        "t": round(float(ts[best]), 6),
+        "score": float(reported[best]),
+        "ends": [float(reported[0]), float(reported[-1])],
+    }
+
+
+# Over pairs
+
+
+def _by_seed(pairs: Iterable[Mapping[str, Any]], barrier: str) -> list[float]:
+    """The mean over pairs, of every seed."""
+    found: dict[int, list[float]] = {}
+    for pair in pairs:
+        found.setdefault(pair["seed"], []).append(pair["barriers"][barrier])
+    return [float(np.mean(values)) for values in found.values()]
+
+
+def _interval(values: Sequence[float]) -> dict[str, Any]:
+    """Mean and 95 % interval over seeds, None for a single one."""
+    mean, half = metrics.mean_interval(values)
+    return {"mean": mean, "interval": None if half is None else [mean - half, mean + half]}
+
+
+def _floor(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Barriers between two runs that differ in the seed alone: over seeds of the mean over methods."""
+    names = pairs[0]["barriers"] if pairs else ()
+    return {name: {**_interval(_by_seed(pairs, name)), "pairs": len(pairs)} for name in names}
+
+
+def _clusters(pairs: Sequence[Mapping[str, Any]]) -> tuple[list[str], dict[str, Any] | None]:
+    """Methods in clustered order, and the matrix they are clustered by: mean accuracy barriers in points."""
+    labels = list(dict.fromkeys(pair[end]["label"] for pair in pairs if pair["role"] == "pair" for end in "ab"))
+    if len(labels) < 3:
+        return [], None
+    number = {label: i for i, label in enumerate(labels)}
+    matrix = np.full((len(labels), len(labels)), np.nan)
+    ends = dict.fromkeys((pair["a"]["label"], pair["b"]["label"]) for pair in pairs)
+    for a, b in ends:
+        own = [pair for pair in pairs if (pair["a"]["label"], pair["b"]["label"]) == (a, b)]
+        mean = float(np.mean(_by_seed(own, "accuracy")))
+        # Of a floor the second end is a run that the methods do not count.
+        i, j = number[a], number.get(b, number[a])
+        matrix[i, j] = matrix[j, i] = mean
+    # The merges count the methods as they were before this order.
+    order, linkage = metrics.cluster(np.where(np.eye(len(labels), dtype=bool), 0.0, matrix))
+    matrix = matrix[np.ix_(order, order)]
+    told = [[None if np.isnan(value) else float(value) for value in row] for row in matrix]
+    ordered = [labels[i] for i in order]
+    return ordered, {"labels": ordered, "matrix": told, "linkage": linkage.tolist()}
+
+
+def _correlation(pairs: Sequence[Mapping[str, Any]], found: Found, resolved: Resolved) -> list[dict[str, Any]]:
+    """Spearman's ρ over pairs between a barrier and how far membership attacks are from the retrained model's.
+
+    The pairs of one seed share models: ρ is taken within each seed, its interval over seeds.
+    """
+    retrained = dict(zip(resolved.config.seeds, found.models["retrain"], strict=True))
+
+    def attacked(pair: Mapping[str, Any]) -> dict[str, float]:
+        gaps = 100 * np.abs(np.asarray(pair["metrics"]["MIA"]) - retrained[pair["seed"]]["MIA"])
+        return {"at the ends": float((gaps[0] + gaps[-1]) / 2), "between them": float(gaps[1:-1].mean())}
+
+    told = []
+    for barrier in ("retain_nats", "forget_nats", "accuracy"):
+        for where in ("at the ends", "between them"):
+            each = []
+            for seed in resolved.config.seeds:
+                own = [pair for pair in pairs if pair["seed"] == seed and pair["role"] == "pair"]
+                rho = _spearman([pair["barriers"][barrier] for pair in own], [attacked(pair)[where] for pair in own])
+                each += [] if rho is None else [rho]
+            if each:
+                told.append({"barrier": barrier, "attack": where, **_interval(each), "seeds": len(each)})
+    return told
+
+
+def _spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """None for fewer than 3 pairs, or where one side is constant: then there is no correlation to speak of."""
+    from scipy import stats
+
+    if len(x) < 3 or min(np.ptp(x), np.ptp(y)) == 0:
+        return None
+    return float(stats.spearmanr(x, y).statistic)
+
+
+# Controls
+
+
+def _line(values: Mapping[str, Any], i: int) -> dict[str, Any]:
+    """The i-th line of a stage: barriers in nats and points, and distances."""
+    return {
+        "barriers": {
+            "retain_nats": values["retain_loss"][i],
+            "forget_nats": values["forget_loss"][i],
+            "accuracy": 100 * values["accuracy"][i],
+        },
+        "distance": {name: each[i] for name, each in values["distance"].items()},
+    }
+
+
+def _controls(resolved: Resolved, rival: Endpoint, found: Found) -> dict[str, list[dict[str, Any]]]:
+    seeds = resolved.config.seeds
+    told: dict[str, list[dict[str, Any]]] = {"perturbation": [], "original": [], "retrain": [], "stopping": []}
+    for label, each in found.controls.items():
+        for seed, values in zip(seeds, each, strict=True):
+            line = dict(zip(_along.CONTROLS, (_line(values, i) for i in range(len(_along.CONTROLS))), strict=True))
+            unaligned = line.pop("unaligned")["barriers"]
+            for kind, own in line.items():
+                more = {"unaligned": unaligned} if kind == "retrain" else {}
+                told[kind].append({"method": label, "seed": seed, **own, **more})
+    for end, each in zip(resolved.stops, found.stopping, strict=True):
+        for seed, values in zip(seeds, each, strict=True):
+            accuracies = {name: values[name][0] for name in ("UA", "RA")}
+            epochs = end.options["epochs"]
+            told["stopping"].append(
+                {"epochs": epochs, "method": rival.label, "seed": seed, **accuracies, **_line(values, 0)}
+            )
+    return told
