@@ -12,7 +12,7 @@ from flax import nnx
 from jax import lax
 
 from mcu_jax import Model, models
-from mcu_jax.models import _conv
+from mcu_jax.models import _conv, _norm
 
 KEY = jax.random.key(0)
 PARAMETERS = {  # for 32×32×3 images and 10 classes, added up by hand
@@ -168,6 +168,22 @@ def test_convolution_agrees_with_lax(
 
     a, b = (jax.jit(lambda x, w, f=f: convolution_facts(f, x, w, thorough))(x, w) for f in (ours, plain))
     jax.tree.map(assert_close, a, b)
+
+
+def test_group_norm_agrees_with_flax() -> None:
+    x = 3 + 2 * jax.random.normal(KEY, (4, 5, 6, 16))
+    params = {"scale": jnp.linspace(0.5, 2, 16), "bias": jnp.linspace(-1, 1, 16)}
+
+    def scalar(x: jax.Array, params: dict[str, jax.Array], module: nn.Module) -> jax.Array:
+        return jnp.sum(jnp.sin(module.apply({"params": params}, x)))
+
+    ours, flax = _norm.GroupNorm(8), nn.GroupNorm(8)
+    assert jax.tree.map(jnp.shape, ours.init(KEY, x)) == jax.tree.map(jnp.shape, flax.init(KEY, x))
+    assert_close(ours.apply({"params": params}, x), flax.apply({"params": params}, x))
+    gradients = [jax.grad(scalar, argnums=(0, 1))(x, params, module) for module in (ours, flax)]
+    jax.tree.map(lambda a, b: assert_close(a, b, 1e-5), *gradients)
+    blank = jnp.ones((2, 5, 6, 16))
+    assert_close(ours.apply({"params": params}, blank), flax.apply({"params": params}, blank))
 
 
 def test_convolution_refuses_groups_and_dilation() -> None:

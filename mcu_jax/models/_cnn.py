@@ -4,7 +4,7 @@ import flax.linen as nn
 from jaxtyping import Array
 
 from mcu_jax import base
-from mcu_jax.models import _linen
+from mcu_jax.models import _linen, _norm
 
 _GROUPS = 8
 
@@ -27,6 +27,6 @@ class _Cnn(nn.Module):
     def __call__(self, x: Array, train: bool) -> tuple[Array, Array]:
         for i, channels in enumerate((16, 32, 64)):
             x = _linen.Conv(channels, (3, 3), strides=2, name=f"conv{i}")(x)
-            x = nn.relu(nn.GroupNorm(num_groups=_GROUPS, name=f"norm{i}")(x))
+            x = nn.relu(_norm.GroupNorm(_GROUPS, name=f"norm{i}")(x))
         x = nn.relu(nn.Dense(128, name="dense")(x.reshape(x.shape[0], -1)))
         return nn.Dense(self.num_classes, name="head")(x), x

@@ -57,6 +57,7 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
         "train": {"epochs": 20, "lr": 0.05, "batch_size": 128},
         "path": {"epochs": 20, "lr": 0.05},
         "connection": {"epochs": 5, "lr": 0.01},
+        "optimizers": {"adam": 0.02, "sophia": 0.0065, "sophia_fisher": 0.01},
         # One leaf holds 84 % of this network: filtering 10 % would drop every other leaf and leave it alone to train.
         "mask": {"keep": 0.5, "retain_filter": 0.01},
         "methods": {
