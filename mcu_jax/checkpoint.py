@@ -14,6 +14,7 @@ import os
 import pathlib
 import shutil
 import socket
+import threading
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +23,8 @@ from jaxtyping import PyTree
 
 _MANIFEST = "manifest.json"
 _ARRAYS = "arrays"
+_ORBAX = threading.Lock()
+"""Savers of one process share state inside orbax: at the same time in several threads they spoil each other's."""
 
 
 class DamagedCheckpointError(RuntimeError):
@@ -220,7 +223,7 @@ def _in_structure(directory: pathlib.Path, leaves: list[_Leaf], like: PyTree) ->
 def _write_arrays(directory: pathlib.Path, tree: dict[str, Any]) -> None:
     import orbax.checkpoint as ocp
 
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _ORBAX, ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(directory.absolute(), tree)
         checkpointer.wait_until_finished()
 
@@ -228,7 +231,7 @@ def _write_arrays(directory: pathlib.Path, tree: dict[str, Any]) -> None:
 def _read_arrays(directory: pathlib.Path, target: dict[str, Any]) -> dict[str, Any]:
     import orbax.checkpoint as ocp
 
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _ORBAX, ocp.StandardCheckpointer() as checkpointer:
         return checkpointer.restore(directory.absolute(), target)
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from concurrent import futures
 from typing import NamedTuple
 
 import jax
@@ -291,6 +292,19 @@ def test_a_living_save_is_left_alone(saved, tree):
     beside.mkdir()
     checkpoint.save(saved, tree)
     assert beside.exists()
+
+
+def test_several_threads_save_at_the_same_time(tmp_path):
+    def work(number):
+        place = tmp_path / str(number) / "state"
+        for k in range(5):
+            tree = {f"leaf{j}": np.full((100, 30), number + k, np.float32) for j in range(8)}
+            checkpoint.save(place, tree)
+            assert (checkpoint.load(place)["leaf3"] == number + k).all()
+
+    with futures.ThreadPoolExecutor(4) as pool:
+        for each in [pool.submit(work, number) for number in range(4)]:
+            each.result()
 
 
 def test_digest_sees_every_part(tree):
