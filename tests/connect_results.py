@@ -63,7 +63,8 @@ def entry(a, b, role, seed, curve, *, also=()):
     barriers = barriers_of(metrics)
     value = lambda low, high: float(rng.uniform(low, high))  # noqa: E731
     distance = {"a": float(np.hypot(ax, ay)), "b": float(np.hypot(bx, by)), "ab": float(gap)}
-    told = {"a": a, "b": b, "role": role, "seed": seed, "curve": curve, "t": T.tolist(),
+    smaller = min(a["forget"], b["forget"], key=lambda request: float(request.partition(":")[2]))
+    told = {"a": a, "b": b, "forget": smaller, "role": role, "seed": seed, "curve": curve, "t": T.tolist(),
             "objective": None if curve == "linear" else "neutral",
             "metrics": {n: v.tolist() for n, v in metrics.items()}, "barriers": barriers,
             "connected": barriers["accuracy"] <= 2,

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from conftest import CONNECTED, SMALL
 from scipy import special, stats
+from scipy.cluster import hierarchy
 
-from mcu_jax import alignment, metrics, models, paths, runs, trees
-from mcu_jax.runs import _along, _connect, _connect_config, _connect_results, _stages, _unlearn
+from mcu_jax import Problem, alignment, checkpoint, methods, metrics, models, paths, runs, splits, trees
+from mcu_jax.runs import _along, _connect, _connect_config, _connect_results, _replicate, _stages, _unlearn
 
 BOTH = ("neggrad_plus", "npo")
 
@@ -59,6 +60,15 @@ class Watcher(runs.Silent):
         return self.stop_in in self.made
 
 
+def problem_of(connected: runs.Run, resolved: Any, seed: int) -> Problem:
+    """What the run's models of one seed were unlearned from, and are evaluated on."""
+    split = json.loads((connected.directory / "splits" / f"seed-{seed}.json").read_text())
+    train = resolved.data.train
+    parts = {name: splits.take(train, np.array(split[name])) for name in ("forget", "retain", "validation")}
+    original = runs.load(connected.directory, seed=seed, stage="original")
+    return Problem(model=resolved.model, params=original, test=resolved.data.test, num_classes=10, **parts)
+
+
 # Which models
 
 
@@ -69,7 +79,23 @@ def test_a_pair_has_a_floor_of_either_method() -> None:
 
 def test_a_floor_that_is_asked_for_is_not_made_twice() -> None:
     assert labels(a="finetune", b="finetune:run=1") == [("finetune", "finetune:run=1", "floor")]
-    assert labels(a="npo:run=1", b="npo:run=2") == [("npo:run=1", "npo:run=2", "floor")]
+    assert labels(a="npo:run=2", b="npo:run=1") == [("npo:run=2", "npo:run=1", "floor")]
+    grid = labels(grid="methods", methods=["npo", "npo:run=1", "finetune"])
+    assert [pair for pair in grid if pair[2] == "floor"] == [
+        ("npo", "npo:run=1", "floor"),
+        ("finetune", "finetune:run=1", "floor"),
+    ]
+    assert len(set(grid)) == len(grid)
+
+
+def test_a_later_run_has_its_floor_and_its_controls_too(tmp_path: pathlib.Path) -> None:
+    settings = {"a": "npo:run=0", "b": "finetune:lr=0.1234567,run=3"}
+    floors = [("npo:run=0", "npo:run=1", "floor"), (settings["b"], "finetune:lr=0.1234567,run=4", "floor")]
+    assert labels(**settings)[1:] == floors
+    config = runs.ConnectConfig(**settings, train_size=60, validation_size=40, out=str(tmp_path / "x"))
+    names = set(_connect.Job(config, runs.Silent()).addresses())
+    assert {f"controls: {end}" for end in settings.values()} <= names
+    assert not any(name.startswith("controls") and "run=4" in name for name in names)
 
 
 def test_grid_methods_has_every_pair_once() -> None:
@@ -324,13 +350,25 @@ def test_gradient_ascent_is_stopped_at_several_epochs(connected: runs.Run) -> No
 
 
 def test_continued_training_starts_from_both_ends(connected: runs.Run) -> None:
+    resolved = _connect_config.resolve(runs.from_yaml(connected.directory / "config.yaml"))
     for name, seed in itertools.product(BOTH, (0, 1)):
+        problem = problem_of(connected, resolved, seed)
         end = runs.load(connected.directory, seed=seed, stage=name)
         further = runs.load(connected.directory, seed=seed, stage=f"continued: {name}")
-        moved = float(trees.norm(trees.sub(further, end)))
-        assert moved > 0
-        original = runs.load(connected.directory, seed=seed, stage="original")
-        assert float(trees.norm(trees.sub(further, original))) != pytest.approx(moved)
+        key = _replicate.key(seed, "continued")
+        expected = methods.finetune(dataclasses.replace(problem, params=end), key, **resolved.further)
+        assert float(trees.norm(trees.sub(further, expected))) < 1e-3 * float(trees.norm(trees.sub(end, expected)))
+    for i, seed in enumerate((0, 1)):
+        problem = problem_of(connected, resolved, seed)
+        ends = {
+            "before": [runs.load(connected.directory, seed=seed, stage=name) for name in BOTH],
+            "barriers": [runs.load(connected.directory, seed=seed, stage=f"continued: {name}") for name in BOTH],
+        }
+        for when, models_ in ends.items():
+            line = jax.jit(_along.lines)(problem, jax.random.key(0), *(trees.stack([params]) for params in models_))
+            found = of(connected.results)[i]["continued"][when]
+            assert found["retain_nats"] == pytest.approx(float(line["retain_loss"][0]), abs=1e-4)
+            assert found["accuracy"] == pytest.approx(100 * float(line["accuracy"][0]), abs=1e-3)
 
 
 def test_relearning_starts_at_five_points_of_the_first_curve(connected: runs.Run) -> None:
@@ -338,28 +376,39 @@ def test_relearning_starts_at_five_points_of_the_first_curve(connected: runs.Run
         assert ("relearning" in pair) == (pair["curve"] == "linear")
     for pair in of(connected.results):
         assert pair["relearning"]["t"] == list(_along.RELEARNED)
-        assert all(0 <= steps <= pair["relearning"]["limit"] for steps in pair["relearning"]["steps"])
+    resolved = _connect_config.resolve(runs.from_yaml(connected.directory / "config.yaml"))
+    for i, seed in enumerate((0, 1)):
+        problem, found = problem_of(connected, resolved, seed), of(connected.results)[i]["relearning"]
+        ends = [runs.load(connected.directory, seed=seed, stage=name) for name in BOTH]
+        for t, steps in zip(found["t"], found["steps"], strict=True):
+            key, lr = _replicate.key(seed, "relearning"), resolved.further["lr"]
+            expected = metrics.relearn_steps(
+                problem, trees.lerp(*ends, t), key, lr=lr, batch_size=resolved.config.train.batch_size, limit=100
+            )
+            assert abs(steps - int(expected)) <= 1  # a last bit may tip a step
     assert all(0 < r["relearning_steps"] <= _along.LIMIT for r in connected.results["retrained"])
 
 
 def test_correlations_are_taken_within_a_seed() -> None:
-    resolved = resolve(a="finetune", b="npo", seeds=[0, 1], also=["mia"])
-
     def pair(seed: int, barrier: float, attack: float, role: str = "pair") -> dict[str, Any]:
         barriers = {"retain_nats": barrier, "forget_nats": 1.0, "accuracy": -barrier}
-        return {"seed": seed, "role": role, "barriers": barriers, "metrics": {"MIA": [attack, 0.5, attack]}}
+        metrics = {"MIA": [attack, 0.5, attack]}
+        return {"seed": seed, "role": role, "forget": "random:0.2", "barriers": barriers, "metrics": metrics}
 
     # Within either seed they rise together; over all of them they would not.
     pairs = [pair(0, 1.0, 0.6), pair(0, 2.0, 0.7), pair(0, 3.0, 0.8)]
     pairs += [pair(1, 11.0, 0.1), pair(1, 12.0, 0.2), pair(1, 13.0, 0.3)]
     pairs.append(pair(0, 9.0, 0.0, "floor"))
-    found = _connect_results.Found({"retrain": [{"MIA": 0.0}] * 2}, {}, {}, [], [], [], {})
-    told = {(e["barrier"], e["attack"]): e for e in _connect_results._correlation(pairs, found, resolved)}
-    assert told["retain_nats", "at the ends"]["mean"] == pytest.approx(1)
-    assert told["accuracy", "at the ends"]["mean"] == pytest.approx(-1)
+    retrained = [{"seed": seed, "forget": "random:0.2", "run": 0, "MIA": 0.0} for seed in (0, 1)]
+    # Pairs of another size are compared with models retrained without that much: their attacks fall.
+    pairs += [{**pair(seed, 4.0 + 10 * seed, 0.9), "forget": "random:0.1"} for seed in (0, 1)]
+    retrained += [{"seed": seed, "forget": "random:0.1", "run": 0, "MIA": 0.9} for seed in (0, 1)]
+    told = {(e["barrier"], e["attack"]): e for e in _connect_results._correlation(pairs, retrained)}
+    ranks = stats.spearmanr([1, 2, 3, 4], [2, 3, 4, 1]).statistic
+    assert told["retain_nats", "at the ends"]["mean"] == pytest.approx(ranks)
+    assert told["accuracy", "at the ends"]["mean"] == pytest.approx(-ranks)
     assert told["retain_nats", "at the ends"]["seeds"] == 2
     assert ("forget_nats", "at the ends") not in told  # constant
-    assert ("retain_nats", "between them") not in told  # constant
 
 
 def test_methods_are_clustered_by_their_barriers() -> None:
@@ -375,9 +424,50 @@ def test_methods_are_clustered_by_their_barriers() -> None:
     order, clusters = _connect_results._clusters(pairs)
     assert {frozenset(order[:2]), frozenset(order[2:])} == {frozenset("pr"), frozenset("qs")}
     assert clusters is not None
-    for (i, a), (j, b) in itertools.product(enumerate(order), repeat=2):
-        expected = names.index(a) if a == b else apart.get((a, b), apart.get((b, a)))
-        assert clusters["matrix"][i][j] == expected
+    assert clusters["labels"] == names
+    for (i, a), (j, b) in itertools.product(enumerate(names), repeat=2):
+        assert clusters["matrix"][i][j] == (i if a == b else apart.get((a, b), apart.get((b, a))))
+    drawn = hierarchy.dendrogram(np.asarray(clusters["linkage"]), labels=clusters["labels"], no_plot=True)
+    assert drawn["ivl"] == order
+
+
+# Ends that need care
+
+
+def test_a_retrained_end_is_aligned_and_a_class_may_be_forgotten(tmp_path: pathlib.Path) -> None:
+    trained = {"curve": ["bezier:bends=2"], "objective": "a", "sampling": "centred", "origin": "original"}
+    asked = {"a": "npo", "b": "retrain", "forget": "class:3", "retrains": 1, "also": ["continued"], **trained}
+    results = connect(tmp_path / "run", **asked)
+    load = {name: runs.load(tmp_path / "run", seed=0, stage=name) for name in ("npo", "retrain")}
+    further = {name: runs.load(tmp_path / "run", seed=0, stage=f"continued: {name}") for name in load}
+    pair = next(p for p in results["pairs"] if (p["role"], p["seed"]) == ("pair", 0))
+    assert (pair["curve"], pair["objective"], pair["forget"]) == ("bezier:bends=2", "a", "class:3")
+    assert pair["within_retrain"] is None  # of a single model there is no spread
+    resolved = _connect_config.resolve(runs.from_yaml(tmp_path / "run" / "config.yaml"))
+    aligned = alignment.align(resolved.model, load["retrain"], load["npo"])
+    apart = float(trees.norm(trees.sub(aligned, load["npo"])))
+    assert pair["distance"]["ab"] == pytest.approx(apart, rel=1e-4)
+    assert apart < float(trees.norm(trees.sub(load["retrain"], load["npo"])))
+    both = further["npo"], alignment.align(resolved.model, further["retrain"], further["npo"])
+    problem = problem_of(runs.Run(tmp_path / "run", results), resolved, 0)
+    line = jax.jit(_along.lines)(problem, jax.random.key(0), *(trees.stack([params]) for params in both))
+    assert pair["continued"]["barriers"]["retain_nats"] == pytest.approx(float(line["retain_loss"][0]), abs=1e-4)
+
+
+def test_the_model_of_mcu_is_read_from_either_job(connected: runs.Run, tmp_path: pathlib.Path) -> None:
+    index = json.loads((connected.directory / "stages.json").read_text())
+    for name, place in index["npo"].items():
+        index["npo"][name] = str((connected.directory / place).resolve())
+    (tmp_path / "stages.json").write_text(json.dumps({"mcu:pre=npo": index["npo"]}))
+    found = runs.load(tmp_path, seed=0, stage="mcu:pre=npo")
+    assert float(trees.norm(trees.sub(found, runs.load(connected.directory, seed=0, stage="npo")))) == 0
+
+
+def test_seconds_count_every_stage_once(connected: runs.Run) -> None:
+    stages_ = [checkpoint.read_meta(file.parent) for file in connected.directory.glob("stages/*/manifest.json")]
+    for part in ("npo", "bezier", "continued"):
+        own = [meta["seconds"] + meta["compile_seconds"] for meta in stages_ if meta["name"].partition(":")[0] == part]
+        assert connected.results["seconds"][part] == pytest.approx(sum(own), abs=0.06)
 
 
 # Going on, and what is refused
@@ -431,9 +521,9 @@ BAD = [
     ({"grid": "methods", "methods": ["npo"]}, "two or more --methods"),
     ({"a": "finetune", "b": "finetune"}, "the same run of one method; .* ask for --b finetune:run=1"),
     ({"a": "npo:lr=0.1", "b": "npo:lr=0.1"}, "ask for --b npo:lr=0.1,run=1"),
-    ({"a": "finetune:run=1", "b": "finetune:run=1"}, "the same run"),
+    ({"a": "finetune:run=1", "b": "finetune:run=1"}, "the same run .* ask for --b finetune:run=2"),
     ({"a": "npo", "b": "npo:forget=0.2"}, "the same run"),
-    ({"a": "original", "b": "original"}, "the same run"),
+    ({"a": "original", "b": "original"}, "the same run of one method; choose another end"),
     ({"a": "finetune", "b": "finetune:seed=1"}, "two seeds have different originals"),
     ({"a": "finetune", "b": "npo:run=-1"}, "run is a whole number from 0 on, given -1"),
     ({"a": "finetune", "b": "npo:run=x"}, "run is a whole number"),
@@ -446,9 +536,13 @@ BAD = [
     ({"grid": "curriculum", "methods": ["influence"]}, "influence is a closed form, which takes no curriculum"),
     ({"grid": "optimizer", "methods": ["mcu"]}, "mcu trains a path, which takes no optimizer"),
     ({"a": "npo", "b": "ssd", "curve": ["bezier"], "objective": "b"}, "ssd minimises nothing .* --objective neutral"),
-    ({"a": "npo", "b": "finetune", "objective": "c"}, "no objective 'c'"),
-    ({"a": "npo", "b": "finetune", "sampling": "x"}, "no sampling 'x'"),
-    ({"a": "npo", "b": "finetune", "origin": "x"}, "no origin 'x'"),
+    ({"a": "npo", "b": "finetune", "curve": ["bezier"], "objective": "c"}, "no objective 'c'"),
+    ({"a": "npo", "b": "finetune", "curve": ["bezier"], "sampling": "x"}, "no sampling 'x'"),
+    ({"a": "npo", "b": "finetune", "curve": ["bezier"], "origin": "x"}, "no origin 'x'"),
+    ({"a": "npo", "b": "finetune", "objective": "a"}, "objective is of a trained curve.* add --curve bezier"),
+    ({"a": "npo", "b": "finetune", "lr": 0.1}, "lr is of a trained curve"),
+    ({"a": "npo", "b": "finetune", "methods": ["npo"]}, "methods are those of a grid"),
+    ({"a": "npo", "b": "finetune", "curve": ["linear:bends=2"]}, "linear has no inner point and takes no options"),
     ({"a": "npo", "b": "finetune", "also": ["MIA"]}, "no addition 'MIA'"),
     ({"a": "npo", "b": "finetune", "curve": []}, "one or more curves"),
     ({"a": "npo", "b": "finetune", "curve": ["bezir"]}, "did you mean 'bezier'"),
@@ -456,7 +550,7 @@ BAD = [
     ({"a": "npo", "b": "finetune", "points": 3}, "at least 4 points"),
     ({"a": "npo", "b": "finetune", "sample": 0}, "sample must be a number above 0"),
     ({"a": "npo", "b": "finetune", "retrains": 0}, "at least 1, given 0"),
-    ({"a": "npo", "b": "finetune", "epochs": 0}, "epochs must be a number above 0"),
+    ({"a": "npo", "b": "finetune", "curve": ["bezier"], "epochs": 0}, "epochs must be a number above 0"),
     ({"a": "npo", "b": "finetune", "seeds": []}, "whole numbers from 0 on"),
     ({"a": "npo", "b": "finetune", "pre": "npo"}, "no setting 'pre'"),
     ({"kind": "unlearn", "grid": "seeds"}, "no setting 'grid'"),

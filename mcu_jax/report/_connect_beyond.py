@@ -31,7 +31,7 @@ def blocks(results: dict[str, Any]) -> list[list[str]]:
         # The line between ends trained further has a straight line before it, whatever else connects them.
         groups = [g for g in groups if g.entries and (name != "continued" or g.curve == "linear")]
         if groups:
-            more = _relearned(results) if name == "relearning" else []
+            more = _relearned(results, groups) if name == "relearning" else []
             out.append([text[0], *_table(groups, columns(groups)), *more, *_text.wrap(text[1:])])
     return out + ([_correlation(results["correlation"])] if results["correlation"] else [])
 
@@ -76,7 +76,7 @@ def _ensembles(groups: Sequence[Group]) -> list[_Column]:
 
 _CONTINUED = (
     "Stability: barriers of the line between the ends, before and after both were trained further on D_r",
-    "Both at 11 t; change: after − before, paired by seed.",
+    "Both at 11 t, both ends on the same batches; change: after − before, paired by seed.",
 )
 
 
@@ -113,13 +113,21 @@ def _relearning(groups: Sequence[Group]) -> list[_Column]:
     return [_Column((f"t = {t:g}", "steps"), "= retrain", at(i)) for i, t in enumerate(ts)]
 
 
-def _relearned(results: dict[str, Any]) -> list[str]:
-    """What is best: the retrained models', mean over runs and then over seeds."""
-    by_seed: dict[int, list[int]] = {}
-    for entry in results["retrained"]:
-        by_seed.setdefault(entry["seed"], []).append(entry["relearning_steps"])
-    mean, spread = _text.spread([_connect.mean(steps) for steps in by_seed.values()], 1)
-    return [f"The retrained models need {mean} {spread}".rstrip() + " steps."]
+def _relearned(results: dict[str, Any], groups: Sequence[Group]) -> list[str]:
+    """What is best, by request: the retrained models', mean over runs and then over seeds."""
+    requests = dict.fromkeys(entry["forget"] for group in groups for entry in group.entries)
+    limit = groups[0].entries[0]["relearning"]["limit"]
+    out = []
+    for request in requests:
+        by_seed: dict[int, list[int]] = {}
+        for entry in results["retrained"]:
+            if entry["forget"] == request:
+                by_seed.setdefault(entry["seed"], []).append(entry["relearning_steps"])
+        mean, spread = _text.spread([_connect.mean(steps) for steps in by_seed.values()], 1)
+        told = f"≥{mean}" if any(max(steps) >= limit for steps in by_seed.values()) else f"{mean} {spread}".rstrip()
+        asked = f" of {request}" if len(requests) > 1 else ""
+        out.append(f"The retrained models{asked} need {told} steps.")
+    return out
 
 
 def _correlation(found: Sequence[dict[str, Any]]) -> list[str]:

@@ -335,7 +335,9 @@ def curve(spec: str) -> tuple[base.Curve, int]:
     """(curve, its inner points, 0 for a straight line) of NAME or NAME:bends=N."""
     name, options = registry.parse(spec)
     found = registry.get(curves, name, "curve")
-    if found is curves.linear and not options:
+    if found is curves.linear:
+        if options:
+            raise ConfigError(f"linear has no inner point and takes no options, given {spec!r}")
         return found, 0
     bends = options.get("bends", 1)
     if set(options) - {"bends"} or not isinstance(bends, int | float) or bends < 1 or not float(bends).is_integer():

@@ -32,7 +32,6 @@ class Job:
             self.requests[fraction] = self.replicates.asking(fraction)
         self.functions: dict[Any, Callable] = {}
         self.models: dict[str, list[Params]] = {}
-        self.seconds: dict[str, float] = {}
 
     # Where stages belong.
 
@@ -82,14 +81,15 @@ class Job:
             yield f"stopping: {end.label}", {"a": model(end), "b": model(self.rival()), **control}
         if "continued" in config.also:
             for end in self._connected():
-                yield f"continued: {end.label}", {"from": model(end), **resolved.further}
+                asked = self.requests[end.fraction].request_key(seed)
+                yield f"continued: {end.label}", {"from": model(end), **asked, **resolved.further}
         for pair in resolved.pairs:
             both = {"a": model(pair.a), "b": model(pair.b)}
             for spec in resolved.curves:
                 path = {**both, **self._path_key(spec)}
                 if resolved.curves[spec][1]:
                     yield _path_name(spec, pair), path
-                evaluated = {"path": path, "points": config.points, **compared(self._smaller(pair).fraction)}
+                evaluated = {"path": path, "points": config.points, **compared(self.resolved.smaller(pair).fraction)}
                 yield f"measures: {spec}, {_both(pair)}", evaluated
             if "continued" in config.also:
                 yield f"barriers continued: {_both(pair)}", {**both, "further": resolved.further, **control}
@@ -116,21 +116,18 @@ class Job:
         return next(others, ORIGINAL)
 
     def _unlearned(self) -> list[Endpoint]:
-        """What controls are made for: a first run of every method."""
-        return [end for end in self._connected() if end.name not in ("original", "retrain") and not end.run]
+        """What controls are made for: one run of every method."""
+        first = {end.settings: end for end in reversed(self._connected())}
+        return [end for end in self._connected() if end.is_unlearned and first[end.settings] is end]
 
     def _connected(self) -> list[Endpoint]:
         return list(self.resolved.endpoints.values())
-
-    def _smaller(self, pair: Pair) -> Endpoint:
-        """The end that was asked to forget less."""
-        return min(pair.a, pair.b, key=lambda end: end.fraction or self.resolved.fraction or 0.0)
 
     # What they are evaluated on.
 
     def _problems(self, pair: Pair) -> list[Problem]:
         """Of every seed; where two sizes meet, what both were asked to forget and what both retain."""
-        smaller = self._smaller(pair)
+        smaller = self.resolved.smaller(pair)
         larger = pair.b if smaller is pair.a else pair.a
         each = zip(*(self.requests[end.fraction].problems for end in (smaller, larger)), strict=True)
         return [small if small is large else dataclasses.replace(small, retain=large.retain) for small, large in each]
@@ -174,7 +171,7 @@ class Job:
             if "relearning" in also
             else {},
         )
-        return _connect_results.results(self.resolved, self.yardsticks(), self.rival(), found, self.seconds)
+        return _connect_results.results(self.resolved, self.yardsticks(), self.rival(), found, self._seconds())
 
     def _asked(self) -> Iterator[tuple[int, Pair, str]]:
         for i, pair in enumerate(self.resolved.pairs):
@@ -193,13 +190,16 @@ class Job:
         """The results of one stage, of every seed; more: its further arguments, asked for if anything is missing."""
         addresses, store = self.addresses()[name], self.replicates.store
         if all(store.has(address) for address in addresses):
-            return self._took(name, [store.get(address) for address in addresses])
-        return self._took(name, (of or self.replicates).make(addresses, function, *more(), **options))
+            return [store.get(address).result for address in addresses]
+        return [stage.result for stage in (of or self.replicates).make(addresses, function, *more(), **options)]
 
-    def _took(self, name: str, made: Sequence[_stages.Stage]) -> list[Any]:
-        part = name.partition(":")[0]
-        self.seconds[part] = self.seconds.get(part, 0.0) + sum(each.seconds + each.compile_seconds for each in made)
-        return [stage.result for stage in made]
+    def _seconds(self) -> dict[str, float]:
+        """That the stages took, compilation included, by what comes before the colon in their names."""
+        found: dict[str, float] = {}
+        for name, addresses in self.addresses().items():
+            part = name.partition(":")[0]
+            found[part] = found.get(part, 0.0) + sum(map(self.replicates.store.seconds, addresses))
+        return found
 
     def _function(self, function: Callable, **options: Any) -> Callable:
         """The same for the same options, so that it is compiled once."""
@@ -208,7 +208,7 @@ class Job:
 
     def _make_models(self) -> None:
         originals = self.replicates.make_originals(self.addresses()["original"])
-        self.models["original"] = self._took("original", originals)
+        self.models["original"] = [stage.result for stage in originals]
         for of in self.requests.values():
             of.take_up(originals)
         for end in (*self.yardsticks(), *self._connected(), *self.resolved.stops):
@@ -217,7 +217,7 @@ class Job:
             of = self.requests[end.fraction]
             if end.name == "retrain":
                 made = of.make_retrained(self.addresses()[end.label], end.run)
-                self.models[end.label] = self._took(end.label, made)
+                self.models[end.label] = [stage.result for stage in made]
             else:
                 function = self._function(getattr(methods, end.name), **end.options)
                 self.models[end.label] = self._make(end.label, function, of=of, run=end.run)
@@ -232,7 +232,7 @@ class Job:
 
     def _measure_path(self, pair: Pair, spec: str) -> list[dict[str, Any]]:
         def more() -> Any:
-            return (self._paths(pair, spec), 0), (self._references(self._smaller(pair).fraction), 0)
+            return (self._paths(pair, spec), 0), (self._references(self.resolved.smaller(pair).fraction), 0)
 
         if self.resolved.curves[spec][1]:
             self._train(pair, spec)
@@ -243,7 +243,9 @@ class Job:
 
     def _ends(self, pair: Pair) -> tuple[list[Params], list[Params]]:
         """A model retrained from scratch is aligned with the other end before anything is said of a path to it."""
-        a, b = self.models[pair.a.label], self.models[pair.b.label]
+        return self._comparable(pair, self.models[pair.a.label], self.models[pair.b.label])
+
+    def _comparable(self, pair: Pair, a: list[Params], b: list[Params]) -> tuple[list[Params], list[Params]]:
         if pair.b.name == "retrain":
             return a, self._aligned(b, a)
         return (self._aligned(a, b), b) if pair.a.name == "retrain" else (a, b)
@@ -306,7 +308,7 @@ class Job:
         """Of two lines, before and after."""
 
         def more() -> Any:
-            before, after = self._ends(pair), [self._further(end) for end in (pair.a, pair.b)]
+            before, after = self._ends(pair), self._comparable(pair, *(self._further(end) for end in (pair.a, pair.b)))
             ends = (zip(*both, strict=True) for both in zip(before, after, strict=True))
             return [([trees.stack(each) for each in own], 0) for own in ends]
 

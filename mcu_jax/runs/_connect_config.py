@@ -62,7 +62,8 @@ class ConnectConfig(_config.Settings):
     points: int = 31
     """How many t of a path are evaluated, from 0 to 1; at least 4."""
     sample: int = 2000
-    """At most so many retain and test images are evaluated, a seeded sample; all forget and validation images are."""
+    """At most so many retain and test images are evaluated, a seeded sample, BatchNorm statistics from it included; all
+    forget and validation images are."""
     retrains: int = 3
     """Retrained models of every seed: their spread is what the oracle's share of a path is measured against."""
     also: tuple[str, ...] = ()
@@ -80,6 +81,15 @@ class Endpoint(NamedTuple):
     options: dict[str, Any]
     run: int = 0
     fraction: float | None = None
+
+    @property
+    def settings(self) -> tuple[str, str, float | None]:
+        """What runs of one method have in common."""
+        return self.name, repr(sorted(self.options.items())), self.fraction
+
+    @property
+    def is_unlearned(self) -> bool:
+        return self.name not in ("original", "retrain")
 
     def describe(self, forget: str) -> dict[str, Any]:
         """As `results.json` tells it; forget: the run's request."""
@@ -111,6 +121,10 @@ class Resolved(_config.Resolved):
     stops: Sequence[Endpoint]
     further: dict[str, Any]
 
+    def smaller(self, pair: Pair) -> Endpoint:
+        """The end that was asked to forget less."""
+        return min(pair.a, pair.b, key=lambda end: end.fraction or self.fraction or 0.0)
+
 
 def resolve(config: ConnectConfig) -> Resolved:
     """Fills in the recipe and checks everything that can be checked before any work.
@@ -120,15 +134,20 @@ def resolve(config: ConnectConfig) -> Resolved:
     with _config.checking():
         spec, model, _ = _config.named_model(config)
         recipe = _recipes.of(config.dataset, model)
+        trained = any(_config.curve(each)[1] for each in config.curve)
+        _check_effect(config, trained=trained)
         config = _config.fill(
             config,
             spec,
             recipe,
             methods=tuple(dict.fromkeys(config.methods)) if config.grid else (),
-            curve=tuple(dict.fromkeys(config.curve)),
+            curve=tuple({_config.curve(each): each for each in config.curve}.values()),
             also=tuple(dict.fromkeys(config.also)),
-            epochs=_config.or_else(config.epochs, recipe["connection"]["epochs"]),
-            lr=_config.or_else(config.lr, recipe["connection"]["lr"]),
+            **(
+                {name: _config.or_else(getattr(config, name), value) for name, value in recipe["connection"].items()}
+                if trained
+                else {}
+            ),
         )
         _check(config)
         make = _Maker(config, recipe)
@@ -168,7 +187,18 @@ def _check(config: ConnectConfig) -> None:
     if config.retrains < 1:
         raise ConfigError(f"retrains is how many retrained models to compare with, at least 1, given {config.retrains}")
     paths.points(config.points)
-    _config.check_options("", {"epochs": config.epochs, "lr": config.lr, "sample": config.sample})
+    asked = {"epochs": config.epochs, "lr": config.lr, "sample": config.sample}
+    _config.check_options("", {name: value for name, value in asked.items() if value is not None})
+
+
+def _check_effect(config: ConnectConfig, *, trained: bool) -> None:
+    """What is asked for has to do something."""
+    plain = ConnectConfig()
+    for name in ("objective", "sampling", "origin", "epochs", "lr"):
+        if not trained and getattr(config, name) != getattr(plain, name):
+            raise ConfigError(f"{name} is of a trained curve, and a straight line is not trained: add --curve bezier")
+    if config.grid is None and config.methods not in (plain.methods, ()):
+        raise ConfigError("methods are those of a grid; give a --grid, or the two ends alone")
 
 
 def _check_objective(config: ConnectConfig, pairs: Sequence[Pair]) -> None:
@@ -230,33 +260,32 @@ class _Maker:
         asked = list({(pair.a.label, pair.b.label): pair for pair in self._asked()}.values())
         for pair in asked:
             if pair.a[1:] == pair.b[1:]:
+                second = f"--b {_with(pair.b.label, {'run': pair.b.run + 1})}"
+                ask = f"for two runs that differ in their seed alone, ask for {second}"
                 raise ConfigError(
-                    f"{pair.a.label} and {pair.b.label} are the same run of one method; for two runs that differ in "
-                    f"the seed of unlearning alone, ask for --b {_with(pair.b.label, {'run': pair.b.run + 1})}"
+                    f"{pair.a.label} and {pair.b.label} are the same run of one method; "
+                    + (ask if pair.b.name != "original" else "choose another end")
                 )
-        given = {(pair.a.label, pair.b.label) for pair in asked if pair.role == "floor"}
         yield from asked
-        for label in dict.fromkeys(end.label for pair in asked for end in (pair.a, pair.b)):
-            end = self.endpoint(label)
-            if end.run or end.name in ("original", "retrain"):
-                continue
-            second = self.endpoint(label, run=1)
-            if (end.label, second.label) not in given:
-                yield Pair(end, second, "floor")
+        known = {pair.a.settings for pair in asked if pair.role == "floor"}
+        for end in (end for pair in asked for end in (pair.a, pair.b)):
+            if end.is_unlearned and end.settings not in known:
+                known.add(end.settings)
+                yield Pair(end, self.endpoint(end.label, run=end.run + 1), "floor")
 
     def _asked(self) -> Iterator[Pair]:
         config = self.config
         if config.grid is None:
-            a, b = self.endpoint(str(config.a)), self.endpoint(str(config.b))
-            yield Pair(a, b, "floor" if a.run != b.run and a[1:3] == b[1:3] and a.fraction == b.fraction else "pair")
+            yield _pair(self.endpoint(str(config.a)), self.endpoint(str(config.b)))
         elif config.grid == "methods":
             ends = [self.endpoint(spec) for spec in config.methods]
             if len(ends) < 2:
                 raise ConfigError("grid methods needs two or more --methods; for one, use --grid seeds")
-            yield from (Pair(a, b, "pair") for a, b in itertools.combinations(ends, 2))
+            yield from itertools.starmap(_pair, itertools.combinations(ends, 2))
         elif config.grid == "seeds":
             for spec in config.methods:
-                yield Pair(self.endpoint(spec), self.endpoint(spec, run=1), "floor")
+                end = self.endpoint(spec)
+                yield _pair(end, self.endpoint(spec, run=end.run + 1))
         elif config.grid == "sizes":
             for spec in config.methods:
                 ends = [self.endpoint(spec, forget=size) for size in SIZES]
@@ -267,7 +296,7 @@ class _Maker:
                 yield Pair(self.endpoint(spec), self.endpoint(spec, **{config.grid: kind}), "pair")
 
     def stops(self) -> list[Endpoint]:
-        """Gradient ascent, which has no minimum, stopped at several epochs around the recipe's."""
+        """Gradient ascent, which has no minimum, stopped at several epochs up to the recipe's: beyond it diverges."""
         recipe = self.endpoint("gradient_ascent").options["epochs"]
         epochs = sorted({max(1, round(factor * recipe)) for factor in (0.2, 0.4, 0.6, 0.8, 1.0)})
         return [self.endpoint("gradient_ascent", epochs=each) for each in epochs]
@@ -278,11 +307,18 @@ class _Maker:
         return {**options, "epochs": max(1, options["epochs"] // 5)}
 
 
+def _pair(a: Endpoint, b: Endpoint) -> Pair:
+    return Pair(a, b, "floor" if a.settings == b.settings and a.is_unlearned else "pair")
+
+
 def _with(spec: str, options: Mapping[str, Any]) -> str:
-    """A spec with options added."""
-    added = ",".join(f"{key}={_text(value)}" for key, value in options.items())
-    return spec if not added else f"{spec},{added}" if ":" in spec else f"{spec}:{added}"
+    """A spec with options added, or set anew. Unchanged for no options."""
+    if not options:
+        return spec
+    name, given = registry.parse(spec)
+    return f"{name}:" + ",".join(f"{key}={_text(value)}" for key, value in {**given, **options}.items())
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """As `registry.parse` reads it back, which takes every number for a float."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

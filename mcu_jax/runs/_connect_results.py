@@ -42,6 +42,7 @@ def results(
     ]
     first = _path_of(resolved, resolved.config.curve[0])
     compared = [pair for pair in pairs if pair["curve"] == first]
+    retrained = [_retrained(resolved, found, end, i) for end in yardsticks for i in range(len(resolved.config.seeds))]
     order, clusters = _clusters(compared) if resolved.config.grid == "methods" else ([], None)
     return {
         "schema": 1,
@@ -50,18 +51,18 @@ def results(
         "pairs": pairs,
         "floor": _floor([pair for pair in compared if pair["role"] == "floor"]),
         "controls": _controls(resolved, rival, found),
-        "retrained": [
-            _retrained(resolved, found, end, i) for end in yardsticks for i in range(len(resolved.config.seeds))
-        ],
+        "retrained": retrained,
         "order": order,
         "clusters": clusters,
-        "correlation": _correlation(compared, found, resolved) if "mia" in resolved.config.also else None,
+        "correlation": _correlation(compared, retrained) if "mia" in resolved.config.also else None,
         "seconds": {part: round(spent, 1) for part, spent in seconds.items()},
     }
 
 
 def _path_of(resolved: Resolved, spec: str) -> str:
-    return resolved.curves[spec][0].__name__
+    """As `results.json` tells it: bends are told where there are several."""
+    curve, bends = resolved.curves[spec]
+    return f"{curve.__name__}:bends={bends}" if bends > 1 else curve.__name__
 
 
 # Pairs
@@ -75,11 +76,12 @@ def _pair(
     measures, ts = stage["metrics"], paths.points(config.points)
     barriers = _barriers(ts, measures)
     smoothness = {name: paths.smoothness(values) for name, values in measures.items()}
-    fraction = min(pair.a, pair.b, key=lambda end: end.fraction or resolved.fraction or 0.0).fraction
-    retrained = [found.models[end.label][i] for end in yardsticks if end.fraction == fraction]
+    asked = resolved.smaller(pair)
+    retrained = [found.models[end.label][i] for end in yardsticks if end.fraction == asked.fraction]
     told = {
         "a": pair.a.describe(config.forget),
         "b": pair.b.describe(config.forget),
+        "forget": asked.describe(config.forget)["forget"],
         "role": pair.role,
         "seed": config.seeds[i],
         "curve": _path_of(resolved, spec),
@@ -95,7 +97,9 @@ def _pair(
         "within_retrain": {
             name: float(paths.share_within(np.asarray(values), np.asarray([each[name] for each in retrained])))
             for name, values in measures.items()
-        },
+        }
+        if len(retrained) > 1
+        else None,
         **{name: stage[name] for name in ("distance", "disagreement", "cka", "task_cosine", "ensemble")},
     }
     if found.continued:
@@ -175,7 +179,10 @@ def _floor(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _clusters(pairs: Sequence[Mapping[str, Any]]) -> tuple[list[str], dict[str, Any] | None]:
-    """Methods in clustered order, and the matrix they are clustered by: mean accuracy barriers in points."""
+    """Methods in clustered order, and what they are clustered by: mean accuracy barriers in points.
+
+    labels, matrix and linkage are in the order of the results, as scipy's `dendrogram` wants them.
+    """
     labels = list(dict.fromkeys(pair[end]["label"] for pair in pairs if pair["role"] == "pair" for end in "ab"))
     if len(labels) < 3:
         return [], None
@@ -188,30 +195,27 @@ def _clusters(pairs: Sequence[Mapping[str, Any]]) -> tuple[list[str], dict[str, 
         # Of a floor the second end is a run that the methods do not count.
         i, j = number[a], number.get(b, number[a])
         matrix[i, j] = matrix[j, i] = mean
-    # The merges count the methods as they were before this order.
     order, linkage = metrics.cluster(np.where(np.eye(len(labels), dtype=bool), 0.0, matrix))
-    matrix = matrix[np.ix_(order, order)]
     told = [[None if np.isnan(value) else float(value) for value in row] for row in matrix]
-    ordered = [labels[i] for i in order]
-    return ordered, {"labels": ordered, "matrix": told, "linkage": linkage.tolist()}
+    return [labels[i] for i in order], {"labels": labels, "matrix": told, "linkage": linkage.tolist()}
 
 
-def _correlation(pairs: Sequence[Mapping[str, Any]], found: Found, resolved: Resolved) -> list[dict[str, Any]]:
+def _correlation(pairs: Sequence[Mapping[str, Any]], retrained: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Spearman's ρ over pairs between a barrier and how far membership attacks are from the retrained model's.
 
     The pairs of one seed share models: ρ is taken within each seed, its interval over seeds.
     """
-    retrained = dict(zip(resolved.config.seeds, found.models["retrain"], strict=True))
+    best = {(each["seed"], each["forget"]): each["MIA"] for each in retrained if each["run"] == 0}
 
     def attacked(pair: Mapping[str, Any]) -> dict[str, float]:
-        gaps = 100 * np.abs(np.asarray(pair["metrics"]["MIA"]) - retrained[pair["seed"]]["MIA"])
+        gaps = 100 * np.abs(np.asarray(pair["metrics"]["MIA"]) - best[pair["seed"], pair["forget"]])
         return {"at the ends": float((gaps[0] + gaps[-1]) / 2), "between them": float(gaps[1:-1].mean())}
 
     told = []
     for barrier in ("retain_nats", "forget_nats", "accuracy"):
         for where in ("at the ends", "between them"):
             each = []
-            for seed in resolved.config.seeds:
+            for seed in dict.fromkeys(pair["seed"] for pair in pairs):
                 own = [pair for pair in pairs if pair["seed"] == seed and pair["role"] == "pair"]
                 rho = _spearman([pair["barriers"][barrier] for pair in own], [attacked(pair)[where] for pair in own])
                 each += [] if rho is None else [rho]

@@ -187,7 +187,7 @@ def load(directory: str | os.PathLike[str], *, seed: int | None = None, stage: s
             raise ValueError(f"stage {name!r} of seed {chosen} is not finished; run the same command again")
         tree = jax.tree.map(jax.numpy.asarray, checkpoint.load(place))
         # The stage of MCU as a baseline holds its t* beside the parameters.
-        return tree["params"] if name.partition(":")[0] == "mcu" else tree
+        return tree["params"] if set(tree) == {"params", "t"} else tree
 
     if stage != "path":
         return read(stage)

@@ -108,6 +108,11 @@ class Store:
             result = jax.tree.map(jax.numpy.asarray, checkpoint.load(place))
         return Stage(result, meta["seconds"], meta["compile_seconds"])
 
+    def seconds(self, address: Address) -> float:
+        """That a finished stage took, compilation included."""
+        meta = checkpoint.read_meta(self.place(address))
+        return float(meta["seconds"] + meta["compile_seconds"])
+
     def check(self, address: Address) -> None:
         """Reads what there is, finished or in progress. Raises DamagedCheckpointError."""
         if self.has(address):
