@@ -12,6 +12,7 @@ Writes experiments/results/connectivity_DATASET/table.md and, by run, {environme
 from __future__ import annotations
 
 import argparse
+import json
 import pathlib
 import shutil
 import sys
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from mcu_jax import metrics, report, runs
 
@@ -81,14 +83,16 @@ def main() -> None:
         for file in (*run.directory.glob("*.json"), *run.directory.glob("*.png")):
             if file.name != "stages.json":
                 shutil.copy(file, kept / name / file.name)
-    text = table(found)
+    others = (HERE / "results" / f"connectivity_{name}" / "methods" / "results.json" for name in DATASETS)
+    other = next((file for file in others if file.exists() and kept not in file.parents), None)
+    text = table(found, json.loads(other.read_text()) if other else None)
     (kept / "table.md").write_text(text)
     print(text)
 
 
-def table(found: dict[str, dict[str, Any]]) -> str:
-    """Every claim with its number, interval and verdict."""
-    rows = [f1(found), f2(found), f3(found), *f4(found), f5(found), *f6(found), f7(found)]
+def table(found: dict[str, dict[str, Any]], other: dict[str, Any] | None) -> str:
+    """Every claim with its number, interval and verdict. other: run "methods" of another data set, if it is there."""
+    rows = [f1(found), f2(found), f3(found), *f4(found, other), f5(found), *f6(found), f7(found)]
     config = found["methods"]["config"]
     lines = [
         f"{config['dataset']}, {config['model']}, {config['train_size']} training images, forget {config['forget']}, "
@@ -122,23 +126,41 @@ def spent(results: dict[str, Any]) -> str:
 
 # Statistics: the seed is the replicate
 
+Interval = tuple[float, float, float]
 
-def interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
-    """Mean and 95 % interval, infinite for one value."""
+
+def interval(values: Sequence[float] | np.ndarray, of: int = 1) -> Interval:
+    """Mean and 95 % interval, infinite for one value. of: so many intervals together (Bonferroni)."""
     mean, half = metrics.mean_interval(list(values))
-    half = float("inf") if half is None else half
-    return mean, mean - half, mean + half
+    if half is None:
+        return mean, -np.inf, np.inf
+    wider, plain = (stats.t.ppf(1 - 0.025 / many, len(values) - 1) for many in (of, 1))
+    return mean, mean - half * wider / plain, mean + half * wider / plain
 
 
-def over_seeds(pairs: Iterable[Pair], value: Callable[[Pair], float]) -> tuple[float, float, float]:
-    """Mean and 95 % interval over seeds of the mean over pairs."""
-    by_seed: dict[int, list[float]] = {}
+def by_seed(pairs: Iterable[Pair], value: Callable[[Pair], float]) -> list[float]:
+    """The mean over pairs, of every seed."""
+    found: dict[int, list[float]] = {}
     for pair in pairs:
-        by_seed.setdefault(pair["seed"], []).append(value(pair))
-    return interval([float(np.mean(values)) for values in by_seed.values()])
+        found.setdefault(pair["seed"], []).append(value(pair))
+    return [float(np.mean(values)) for values in found.values()]
 
 
-def told(interval: tuple[float, float, float], unit: str = "", decimals: int = 2) -> str:
+def over_seeds(pairs: Iterable[Pair], value: Callable[[Pair], float], of: int = 1) -> Interval:
+    return interval(by_seed(pairs, value), of)
+
+
+def apart(values: dict[str, list[float]]) -> Interval:
+    """Largest − smallest: which they are is chosen by the other seeds, so that chance does not choose them."""
+    table = np.array(list(values.values()))
+    differences = []
+    for seed in range(table.shape[1]):
+        others = np.delete(table, seed, axis=1).mean(axis=1) if table.shape[1] > 1 else table[:, 0]
+        differences.append(table[np.argmax(others), seed] - table[np.argmin(others), seed])
+    return interval(differences)
+
+
+def told(interval: Interval, unit: str = "", decimals: int = 2) -> str:
     mean, low, high = (f"{each:.{decimals}f}" for each in interval)
     return f"{mean}{unit} [{low}, {high}]"
 
@@ -169,16 +191,15 @@ def f1(found: dict[str, Any]) -> Row:
         return lambda p: 100 * (p["total_variation"][name] - abs(p["metrics"][name][-1] - p["metrics"][name][0]))
 
     names = ("retain_accuracy", "forget_accuracy", "test_accuracy", "MIA", "zrf")
-    each = {name: over_seeds(pairs, excess(name)) for name in names}
-    ordered = sorted(names, key=lambda name: each[name][0])
-    least, most = excess(ordered[0]), excess(ordered[-1])
-    apart = over_seeds(pairs, lambda pair: most(pair) - least(pair))
-    number = "; ".join(f"{name} {told(each[name])}" for name in ordered)
+    each = {name: by_seed(pairs, excess(name)) for name in names}
+    ordered = sorted(names, key=lambda name: np.mean(each[name]))
+    difference = apart(each)
+    number = "; ".join(f"{name} {told(interval(each[name]))}" for name in ordered)
     return Row(
         "F1",
         "metrics fluctuate differently along one path",
-        f"excess variation, points: {number}; largest − smallest {told(apart)}",
-        holds(apart[1] > 0, apart[2] <= 0),
+        f"excess variation, points: {number}; largest − smallest {told(difference)}",
+        holds(difference[1] > 0, difference[2] < 1),
     )
 
 
@@ -189,14 +210,15 @@ def f2(found: dict[str, Any]) -> Row:
     def above(pair: Pair) -> float:
         return pair["barriers"]["accuracy"] - max(floors[pair[end]["label"], pair["seed"]] for end in "ab")
 
-    each = [over_seeds(own, above) for own in grouped(select(results, "pair")).values()]
+    groups = grouped(select(results, "pair")).values()
+    each = [over_seeds(own, above, of=len(groups)) for own in groups]
     apart, alike = sum(low > 0 for _, low, _ in each), sum(high <= 1 for *_, high in each)
     return Row(
         "F2",
         "some method pairs are similar, others not",
-        f"of {len(each)} pairs {apart} have an accuracy barrier above both seed floors (interval above 0), {alike} are "
-        f"within 1 point of them or below (interval below 1)",
-        holds(apart > 0 and alike > 0, apart == 0 or alike == 0),
+        f"of {len(each)} pairs {apart} have an accuracy barrier above both seed floors, {alike} one at most 1 point "
+        "above them (simultaneous intervals)",
+        holds(apart > 0 and alike > 0, len(each) in (apart, alike)),
     )
 
 
@@ -215,41 +237,61 @@ def f3(found: dict[str, Any]) -> Row:
     )
 
 
-def f4(found: dict[str, Any]) -> list[Row]:
-    """Smoothness is read as the largest second difference of test accuracy, in points."""
-    pairs, sizes = select(found["methods"], "pair"), grouped(select(found["sizes"], "floor"))
+def f4(found: dict[str, Any], other: dict[str, Any] | None) -> list[Row]:
+    """Smoothness is read as the largest second difference of test accuracy, in points. other: another data set's."""
+    pairs = select(found["methods"], "pair")
 
-    def rough(name: str, seed: int) -> float:
-        own = [pair for pair in pairs if pair["seed"] == seed and name in (pair["a"]["label"], pair["b"]["label"])]
-        return float(np.mean([100 * pair["max_second_difference"]["test_accuracy"] for pair in own]))
+    def rough(pair: Pair) -> float:
+        return 100 * pair["max_second_difference"]["test_accuracy"]
+
+    def of(name: str) -> list[float]:
+        return by_seed((p for p in pairs if name in (p["a"]["label"], p["b"]["label"])), rough)
 
     def at(method: str, size: str) -> list[float]:
         label = f"{method}:forget={size}"
-        return [pair["barriers"]["accuracy"] for pair in sizes[label, f"{label},run=1"]]
+        return by_seed(sizes.get((label, f"{label},run=1"), ()), rough)
 
-    seeds = found["methods"]["config"]["seeds"]
-    each = {name: [rough(name, seed) for seed in seeds] for name in found["methods"]["order"]}
+    each = {name: of(name) for name in found["methods"]["order"]}
     least, *_, most = sorted(each, key=lambda name: np.mean(each[name]))
-    apart = interval(np.subtract(each[most], each[least]))
+    difference = apart(each)
+    sizes = grouped(select(found["sizes"], "floor"))
+    methods = found["sizes"]["config"]["methods"]
     change = {
-        method: interval(np.subtract(at(method, "0.1"), at(method, "0.02"))) for method in RUNS["sizes"]["methods"]
+        method: interval(np.subtract(at(method, "0.1"), at(method, "0.02")), of=len(methods)) for method in methods
     }
-    return [
+    rows = [
         Row(
             "F4, method",
             "smoothness depends on the method",
             f"largest second difference of test accuracy, points: from {least} {told(interval(each[least]))} to {most} "
-            f"{told(interval(each[most]))}; difference {told(apart)}",
-            holds(apart[1] > 0, apart[2] <= 0),
+            f"{told(interval(each[most]))}; largest − smallest {told(difference)}",
+            holds(difference[1] > 0, difference[2] < 1),
         ),
         Row(
             "F4, forget size",
             "smoothness depends on the size of the forget set",
-            "accuracy barrier between two runs, at 10 % − at 2 % forgotten, points: "
-            + "; ".join(f"{method} {told(each)}" for method, each in change.items()),
-            holds(any(low > 0 or high < 0 for _, low, high in change.values()), False),
+            "the same between two runs, at 10 % − at 2 % forgotten: "
+            + "; ".join(f"{method} {told(each)}" for method, each in change.items())
+            + " (simultaneous intervals)",
+            holds(
+                any(low > 0 or high < 0 for _, low, high in change.values()),
+                all(low > -1 and high < 1 for _, low, high in change.values()),
+            ),
         ),
     ]
+    if other is not None:
+        here, there = by_seed(pairs, rough), by_seed(select(other, "pair"), rough)
+        span = stats.ttest_ind(here, there, equal_var=False).confidence_interval()
+        task = float(np.mean(here) - np.mean(there)), float(span.low), float(span.high)
+        name = f"{found['methods']['config']['dataset']} − {other['config']['dataset']}"
+        verdict = holds(task[1] > 0 or task[2] < 0, task[1] > -1 and task[2] < 1)
+        rows.insert(
+            0,
+            Row(
+                "F4, task", "smoothness depends on the task", f"the same, mean over pairs: {name} {told(task)}", verdict
+            ),
+        )
+    return rows
 
 
 def f5(found: dict[str, Any]) -> Row:
@@ -263,9 +305,9 @@ def f5(found: dict[str, Any]) -> Row:
     return Row(
         "F5",
         "one low-loss path does not mean uniform metrics",
-        f"of the connected lines {told(any_other, ' %', 0)} have a barrier above 2 points in another metric; mean "
-        f"barriers, points: {each}",
-        holds(any_other[1] > 0, any_other[2] <= 0),
+        f"of the lines of at most 2 accuracy points on D_r and D_f {told(any_other, ' %', 0)} have a barrier above 2 "
+        f"points in another metric; mean barriers, points: {each}",
+        holds(any_other[1] > 5, any_other[2] < 5),
     )
 
 
@@ -283,9 +325,9 @@ def f6(found: dict[str, Any]) -> list[Row]:
             best = {name: np.mean([entry[name] for entry in retrained[pair["seed"]]]) for name in names}
             return 100 * float(np.mean([abs(pair["metrics"][name][t] - best[name]) for name in names]))
 
-        each = {}
-        for (_, b), own in grouped(select(results, "pair")).items():
-            change = over_seeds(own, lambda pair: gap(pair, -1) - gap(pair, 0))
+        each, groups = {}, grouped(select(results, "pair"))
+        for (_, b), own in groups.items():
+            change = over_seeds(own, lambda pair: gap(pair, -1) - gap(pair, 0), of=len(groups))
             each[b] = change, over_seeds(own, lambda pair: pair["barriers"]["accuracy"])
         helps = sum(high < 0 for (_, _, high), _ in each.values())
         hinders = sum(low > 0 for (_, low, _), _ in each.values())
@@ -297,7 +339,7 @@ def f6(found: dict[str, Any]) -> list[Row]:
             Row(
                 f"F6, {grid}",
                 f"{grid} can help or hinder",
-                f"distance of UA, RA, TA from the retrained model's, against {first}, points, below 0: helps: {number}",
+                f"distance of UA, RA, TA from the retrained model's, against {first}, points, below 0: helps (simultaneous intervals): {number}",
                 verdict,
             )
         )
@@ -310,16 +352,16 @@ def f7(found: dict[str, Any]) -> Row:
 
     pairs = select(found["methods"], "pair")
     share = over_seeds(pairs, lambda pair: 100 * (gain(pair) > 0))
-    mean = over_seeds(pairs, gain)
-    each = {both: over_seeds(own, gain) for both, own in grouped(pairs).items()}
-    better = [f"{a} – {b} {told(each[a, b])}" for a, b in each if each[a, b][1] > 0]
-    best = "; ".join(sorted(better, key=lambda text: -float(text.split(" [")[0].rsplit(" ", 1)[1]))[:3])
+    mean, groups = over_seeds(pairs, gain), grouped(pairs)
+    each = {both: over_seeds(own, gain, of=len(groups)) for both, own in groups.items()}
+    better = sorted((both for both in each if each[both][1] > 0), key=lambda both: -each[both][0])
+    best = "; ".join(f"{a} – {b} {told(each[a, b])}" for a, b in better[:3])
     return Row(
         "F7",
-        "some interior points beat both ends (chosen on D_v, reported on D_t)",
+        "some interior points beat both ends (chosen on D_v, reported on D_t; the half on D_f is the same in both)",
         f"{told(share, ' %', 0)} of the lines; mean gain over the better end {told(mean)} points; {len(better)} of "
-        f"{len(each)} pairs gain (interval above 0){': ' + best if better else ''}",
-        holds(bool(better), share[2] <= 0),
+        f"{len(each)} pairs gain (simultaneous intervals above 0){': ' + best if better else ''}",
+        holds(bool(better), not better and mean[2] < 0),
     )
 
 
