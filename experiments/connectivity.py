@@ -339,7 +339,8 @@ def f6(found: dict[str, Any]) -> list[Row]:
             Row(
                 f"F6, {grid}",
                 f"{grid} can help or hinder",
-                f"distance of UA, RA, TA from the retrained model's, against {first}, points, below 0: helps (simultaneous intervals): {number}",
+                f"distance of UA, RA, TA from the retrained model's, against {first}, points, below 0: helps "
+                f"(simultaneous intervals): {number}",
                 verdict,
             )
         )
