@@ -32,16 +32,19 @@ def matrix_figure(results: dict[str, Any], file: str | os.PathLike[str]) -> None
 
 
 def _draw_map(axis: Any, matrix: np.ndarray, order: list[str]) -> Any:
+    from matplotlib import colors
     from matplotlib.patches import Rectangle
 
     n = len(order)
     top = np.max(matrix[np.isfinite(matrix)], initial=1.0)
     # Cells are centred on whole numbers, without a forced aspect, so that the tree above shares their columns.
-    image = axis.imshow(np.ma.masked_invalid(matrix), cmap="YlGnBu", vmin=0.0, vmax=top, aspect="auto")
+    # By square roots: one method far from all others would leave the rest without contrast.
+    norm = colors.PowerNorm(0.5, 0.0, top)
+    image = axis.imshow(np.ma.masked_invalid(matrix), cmap="YlGnBu", norm=norm, aspect="auto")
     for i, j in np.ndindex(n, n):
         value = matrix[i, j]
         text = f"{value:.1f}" if np.isfinite(value) else "–"
-        colour = "white" if np.isfinite(value) and value > 0.55 * top else "black"
+        colour = "white" if np.isfinite(value) and norm(value) > 0.55 else "black"
         axis.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
     for i in range(n):
         axis.add_patch(Rectangle((i - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor=_style.BLACK, linewidth=1.4))
@@ -61,6 +64,7 @@ def _draw_tree(axis: Any, linkage: np.ndarray) -> None:
     for x, y in zip(found["icoord"], found["dcoord"], strict=True):
         # scipy places leaf i at 5 + 10 i.
         axis.plot((np.asarray(x) - 5) / 10, y, color=_style.GREY, linewidth=1.2)
+    axis.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
     axis.set_ylim(bottom=0.0)
     axis.set_ylabel("joined at\n(points)", fontsize=9)
     axis.tick_params(labelsize=9, bottom=False, labelbottom=False)
