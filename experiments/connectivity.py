@@ -2,8 +2,8 @@
 
 Run:  python experiments/connectivity.py digits
       python experiments/connectivity.py fashion_mnist --data-dir DIR
-Time: see table.md.
-Result: see table.md.
+Time: digits 5 minutes; fashion_mnist 97 minutes of stages on 2 x86-64 CPU cores, jax 0.10.2.
+Result: on fashion_mnist F1, F2, F5 and F7 hold, F3 is undecided, F4 and F6 depend on what is compared: table.md.
 Six runs of `mcu-jax connect`, which share their stages in experiments/runs/stages: all pairs of ten methods; one pair
 with all there is to measure; trained curves between two runs of some; curricula; optimisers; sizes of the forget set.
 Writes experiments/results/connectivity_DATASET/table.md and, by run, {environment.json, results.json, figures}.
@@ -43,6 +43,9 @@ RUNS: dict[str, dict[str, Any]] = {
 DATASETS: dict[str, dict[str, Any]] = {"digits": {}, "fashion_mnist": {"forget": "random:0.1"}}
 
 Pair = dict[str, Any]
+
+SAME = 0.2
+"""Points within which a difference is none."""
 
 
 class Row(NamedTuple):
@@ -202,7 +205,7 @@ def f1(found: dict[str, Any]) -> Row:
         "F1",
         "metrics fluctuate differently along one path",
         f"excess variation, points: {number}; largest − smallest {told(difference)}",
-        holds(difference[1] > 0, difference[2] < 1),
+        holds(difference[1] > 0, difference[2] < SAME),
     )
 
 
@@ -268,7 +271,7 @@ def f4(found: dict[str, Any], other: dict[str, Any] | None) -> list[Row]:
             "smoothness depends on the method",
             f"largest second difference of test accuracy, points: from {least} {told(interval(each[least]))} to {most} "
             f"{told(interval(each[most]))}; largest − smallest {told(difference)}",
-            holds(difference[1] > 0, difference[2] < 1),
+            holds(difference[1] > 0, difference[2] < SAME),
         ),
         Row(
             "F4, forget size",
@@ -278,7 +281,7 @@ def f4(found: dict[str, Any], other: dict[str, Any] | None) -> list[Row]:
             + " (simultaneous intervals)",
             holds(
                 any(low > 0 or high < 0 for _, low, high in change.values()),
-                all(low > -1 and high < 1 for _, low, high in change.values()),
+                all(low > -SAME and high < SAME for _, low, high in change.values()),
             ),
         ),
     ]
@@ -287,7 +290,7 @@ def f4(found: dict[str, Any], other: dict[str, Any] | None) -> list[Row]:
         span = stats.ttest_ind(here, there, equal_var=False).confidence_interval()
         task = float(np.mean(here) - np.mean(there)), float(span.low), float(span.high)
         name = f"{found['methods']['config']['dataset']} − {other['config']['dataset']}"
-        verdict = holds(task[1] > 0 or task[2] < 0, task[1] > -1 and task[2] < 1)
+        verdict = holds(task[1] > 0 or task[2] < 0, task[1] > -SAME and task[2] < SAME)
         rows.insert(
             0,
             Row(
