@@ -4,7 +4,7 @@ Shows: why `models/_conv.py` writes strided convolutions as a matmul, why there 
 `metrics.predict` takes small batches on a CPU.
 Run: python experiments/benchmarks/evaluation.py
 Time: two minutes on 2 x86-64 CPU cores, jax 0.10.2.
-Result: 51 thousand images a second; XLA's convolutions make it 1.9 times slower, flax's norm 2.0 times, batches of 500 1.4 times.
+Result: XLA's convolutions make it 1.9 times slower, flax's GroupNorm 2.0 times, batches of 500 1.4 times.
 """
 
 from __future__ import annotations
