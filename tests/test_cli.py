@@ -362,6 +362,17 @@ def test_a_process_ends_with_2_for_bad_input(compilations: dict[str, str], tmp_p
     assert not list(tmp_path.iterdir())
 
 
+def interrupted(command: list[str], compilations: dict[str, str]) -> tuple[str, str]:
+    """The first line and the rest of what a process says that is asked to stop after its first stage began."""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(compilations)) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130, rest
+    return first, rest
+
+
 def test_an_interrupted_connection_ends_with_130_and_goes_on(
     connected: runs.Run, tmp_path: pathlib.Path, compilations: dict[str, str]
 ) -> None:
@@ -371,12 +382,7 @@ def test_an_interrupted_connection_ends_with_130_and_goes_on(
             shutil.rmtree(folder)
     arguments = [*CONNECT.split(), "--out", str(tmp_path / "run"), "--stages", str(tmp_path / "stages")]
     command = [sys.executable, "-m", "mcu_jax.cli", *arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(compilations)) as process:
-        assert process.stderr is not None
-        first = process.stderr.readline()
-        process.send_signal(signal.SIGINT)
-        rest = process.stderr.read()
-    assert process.returncode == 130, rest
+    first, rest = interrupted(command, compilations)
     assert first.startswith("npo: ")
     assert "give the same command again to go on" in rest
     assert "Traceback" not in rest
@@ -389,12 +395,7 @@ def test_an_interrupted_process_ends_with_130_and_goes_on(
     finished: runs.Run, tmp_path: pathlib.Path, compilations: dict[str, str]
 ) -> None:
     command = [sys.executable, "-m", "mcu_jax.cli", "unlearn", *FLAGS, "--out", str(tmp_path / "run")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(compilations)) as process:
-        assert process.stderr is not None
-        first = process.stderr.readline()
-        process.send_signal(signal.SIGINT)
-        rest = process.stderr.read()
-    assert process.returncode == 130, rest
+    first, rest = interrupted(command, compilations)
     assert first.startswith("original: ")
     assert "Ctrl-C again stops at once" in rest
     assert "give the same command again to go on" in rest
