@@ -25,7 +25,7 @@ from mcu_jax.base import Path, Problem, Split
 from mcu_jax.models import _conv, _norm
 
 FILE = pathlib.Path(__file__).parents[1] / "results" / "evaluation.json"
-SIZES = {"forget": 1200, "retain": 2000, "validation": 2000, "test": 2000}
+SIZES = (1200, 2000, 2000, 2000)  # of D_f, D_r, D_v, D_t
 POINTS, REPEATS = 8, 5
 
 
@@ -35,12 +35,12 @@ def xla(x: jax.Array, kernel: jax.Array, strides: tuple, pads: tuple) -> jax.Arr
 
 def problem() -> tuple[Problem, Path]:
     model = models.cnn(num_classes=10)
-    splits = {}
-    for i, (name, n) in enumerate(SIZES.items()):
-        images = jax.random.randint(jax.random.key(i), (n, 28, 28, 1), 0, 256).astype(jnp.uint8)
-        splits[name] = Split(images, jnp.arange(n) % 10)
-    start, end = (model.init(jax.random.key(i), splits["test"].x) for i in (0, 1))
-    return Problem(model=model, params=start, num_classes=10, **splits), curves.straight(start, end)
+    forget, retain, validation, test = (
+        Split(jax.random.randint(jax.random.key(i), (n, 28, 28, 1), 0, 256).astype(jnp.uint8), jnp.arange(n) % 10)
+        for i, n in enumerate(SIZES)
+    )
+    start, end = (model.init(jax.random.key(i), test.x) for i in (0, 1))
+    return Problem(model, start, forget, retain, validation, test, num_classes=10), curves.straight(start, end)
 
 
 def best_seconds(given: Problem, path: Path, batch_size: int) -> float:
@@ -67,7 +67,7 @@ def best_seconds(given: Problem, path: Path, batch_size: int) -> float:
 
 def main() -> None:
     given, path = problem()
-    images = POINTS * sum(SIZES.values())
+    images = POINTS * sum(SIZES)
     figures = {}
     for batch_size in (100, 500):
         figures[f"ours_{batch_size}"] = images / best_seconds(given, path, batch_size)
