@@ -85,7 +85,7 @@ def convolves(f: Callable[..., Any], *arguments: Any) -> bool:
 
     def search(jaxpr: Any) -> bool:
         for equation in jaxpr.eqns:
-            if equation.primitive.name == "conv_general_dilated" or equation.params.get("name") == "convolution":
+            if {equation.primitive.name, equation.params.get("name")} & {"conv_general_dilated", "matmul_convolution"}:
                 return True
             for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")):
                 inner = getattr(inner, "jaxpr", inner)

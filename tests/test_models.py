@@ -144,7 +144,8 @@ def convolution_facts(conv: Callable[..., jax.Array], x: jax.Array, w: jax.Array
 @pytest.mark.parametrize(
     ("size", "kernel", "stride", "padding", "thorough"),
     [
-        ((7, 8, 4), (3, 3), 1, "SAME", False),
+        ((7, 8, 4), (3, 3), 1, "SAME", True),
+        ((9, 8, 4), (3, 2), 1, ((2, 0), (0, 3)), False),
         ((8, 7, 4), (3, 3), 2, "SAME", True),
         ((8, 7, 4), (3, 3), 2, ((1, 1), (1, 1)), False),
         ((8, 7, 4), (1, 1), 2, ((0, 0), (0, 0)), False),

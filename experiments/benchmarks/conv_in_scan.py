@@ -90,7 +90,7 @@ def main() -> None:
     figures: dict[str, Any] = {}
     for name, (step, start) in cases.items():
         seconds = {}
-        for label, conv in {"xla": _conv.convolution, "ours": _conv._conv}.items():
+        for label, conv in {"xla": _conv.plain, "ours": _conv._conv}.items():
             repeats = 1 if (name, label) == ("preresnet20_step", "xla") else 5
             with mock.patch.object(_conv, "_conv", conv):
                 for place in ("alone", "scan"):

@@ -71,7 +71,7 @@ def main() -> None:
     figures = {}
     for batch_size in (100, 500):
         figures[f"ours_{batch_size}"] = images / best_seconds(given, path, batch_size)
-        with mock.patch.object(_conv, "convolution", xla):
+        with mock.patch.object(_conv, "matmul_convolution", xla):
             figures[f"xla_convolution_{batch_size}"] = images / best_seconds(given, path, batch_size)
         with mock.patch.object(_norm, "GroupNorm", nn.GroupNorm):
             figures[f"flax_norm_{batch_size}"] = images / best_seconds(given, path, batch_size)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from mcu_jax import losses, optimizers, training
 from mcu_jax.base import Params, Problem, RandomKey, Split
+from mcu_jax.metrics._predict import outputs
 
 
 @functools.partial(jax.jit, static_argnames=("batch_size",))
@@ -35,10 +36,8 @@ def relearn_steps(
     images, labels = map(jnp.asarray, problem.forget)
 
     def loss(params: Params) -> Float[Array, ""]:
-        stats = training.refresh(problem, params)
-        batches, weights = training.in_batches(problem.forget, 500)
-        nll = jax.lax.map(lambda b: losses.nll(problem.model.apply(params, b.x, stats)[0], b.y), batches)
-        return jnp.sum(nll * weights) / jnp.sum(weights)
+        found = outputs(problem, params, problem.forget, training.refresh(problem, params))
+        return jnp.mean(losses.nll(found.logits, found.labels))
 
     def step(state: tuple) -> tuple:
         params, opt_state, count, _ = state

@@ -2,8 +2,8 @@
 
 XLA's CPU backend falls back to a naive loop for the gradients of a convolution inside a while loop, tens of
 times slower: experiments/benchmarks/conv_in_scan.py. Here the weight gradient is one matmul per kernel
-position, and the input gradient a plain convolution, with no dilation left for XLA to handle. On images of one
-to three channels, and with strides, the convolution itself is one matmul too, there faster than XLA's on a CPU:
+position, and the input gradient a plain convolution of the padded gradient. On images of one to three channels,
+and with strides, the convolution itself is one matmul, and so are its gradients, there faster than XLA's on a CPU:
 experiments/benchmarks/evaluation.py.
 """
 
@@ -42,65 +42,47 @@ def conv(
         raise NotImplementedError("conv has neither groups nor dilation; use a plain nn.Conv for these")
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
-    return _conv(x, kernel, tuple(strides), tuple((lo, hi) for lo, hi in padding))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> Array:
-    return convolution(x, kernel, strides, pads)
+    pads = tuple((low, high) for low, high in padding)
+    if x.shape[-1] <= _FEW_CHANNELS or max(strides) > 1:
+        return matmul_convolution(x, kernel, tuple(strides), pads)
+    return _conv(x, kernel, pads)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))  # so that `paths.convolves` knows it by name
-def convolution(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> Array:
-    if x.shape[-1] <= _FEW_CHANNELS or min(strides) > 1:
-        kh, kw, c, d = kernel.shape
-        sizes = zip(x.shape[1:3], (kh, kw), strides, pads, strict=True)
-        out = tuple((size + sum(pad) - k) // stride + 1 for size, k, stride, pad in sizes)
-        return jnp.concatenate(_slices(x, (kh, kw), out, strides, pads), -1) @ kernel.reshape(kh * kw * c, d)
-    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_LAYOUT)
+def matmul_convolution(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> Array:
+    kh, kw, c, d = kernel.shape
+    return jnp.concatenate(_slices(x, (kh, kw), strides, pads), -1) @ kernel.reshape(kh * kw * c, d)
 
 
-def _slices(
-    x: Array, window: tuple[int, ...], out: tuple[int, ...], strides: tuple[int, ...], pads: _Pads
-) -> list[Array]:
+def _slices(x: Array, window: tuple[int, ...], strides: tuple[int, ...], pads: _Pads) -> list[Array]:
     """What each position of the kernel sees: [n, oh, ow, c] each, row by row."""
-    (oh, ow), (sh, sw) = out, strides
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    return [
-        x[:, i : i + sh * (oh - 1) + 1 : sh, j : j + sw * (ow - 1) + 1 : sw]
-        for i in range(window[0])
-        for j in range(window[1])
-    ]
+    kh, kw = window
+    sees_h, sees_w = x.shape[1] - kh + 1, x.shape[2] - kw + 1
+    return [x[:, i : i + sees_h : strides[0], j : j + sees_w : strides[1]] for i in range(kh) for j in range(kw)]
 
 
-def _forward(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> tuple[Array, tuple[Array, Array]]:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv(x: Array, kernel: Array, pads: _Pads) -> Array:
+    return plain(x, kernel, pads)
+
+
+def plain(x: Array, kernel: Array, pads: _Pads) -> Array:
+    """XLA's, of stride 1."""
+    return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_LAYOUT)
+
+
+def _forward(x: Array, kernel: Array, pads: _Pads) -> tuple[Array, tuple[Array, Array]]:
     # Not _conv: a Hessian product differentiates this rule forward, which a custom_vjp refuses.
-    return convolution(x, kernel, strides, pads), (x, kernel)
+    return plain(x, kernel, pads), (x, kernel)
 
 
-def _backward(
-    strides: tuple[int, ...], pads: _Pads, residuals: tuple[Array, Array], grad: Array
-) -> tuple[Array, Array]:
+def _backward(pads: _Pads, residuals: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     x, kernel = residuals
-    return _input_grad(kernel, grad, x.shape, strides, pads), _weight_grad(x, grad, kernel.shape, strides, pads)
-
-
-def _weight_grad(x: Array, grad: Array, shape: tuple[int, ...], strides: tuple[int, ...], pads: _Pads) -> Array:
-    slices = _slices(x, shape[:2], grad.shape[1:3], strides, pads)
-    return jnp.stack([jnp.einsum("nhwc,nhwd->cd", part, grad) for part in slices]).reshape(shape)
-
-
-def _input_grad(kernel: Array, grad: Array, shape: tuple[int, ...], strides: tuple[int, ...], pads: _Pads) -> Array:
-    padding = [(0, 0, 0)]
-    for size, out, k, stride, (low, _) in zip(
-        shape[1:3], grad.shape[1:3], kernel.shape[:2], strides, pads, strict=True
-    ):
-        before = k - 1 - low
-        dilated = stride * (out - 1) + 1
-        padding.append((before, size + k - 1 - dilated - before, stride - 1))
-    spread = lax.pad(grad, jnp.zeros((), grad.dtype), [*padding, (0, 0, 0)])
-    flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    return convolution(spread, flipped, (1, 1), ((0, 0), (0, 0)))
+    slices = _slices(x, kernel.shape[:2], (1, 1), pads)
+    weights = jnp.stack([jnp.einsum("nhwc,nhwd->cd", part, grad) for part in slices]).reshape(kernel.shape)
+    mirrored = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in zip(kernel.shape[:2], pads, strict=True))
+    return plain(grad, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), mirrored), weights
 
 
 _conv.defvjp(_forward, _backward)

@@ -68,7 +68,7 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
             "sfron": {"steps": 300, "lr": 0.03},
             "ssd": {"alpha": 3.0},
             "grad_diff": {"epochs": 10, "lr": 0.002},
-            "scrub": {"epochs": 8, "lr": 0.005, "max_epochs": 4},
+            "scrub": {"epochs": 8, "lr": 0.004, "max_epochs": 4},
             "bad_teacher": {"epochs": 3, "lr": 0.001},
             "simnpo": {"epochs": 10, "lr": 0.03},
             "delete": {"lr": 3e-5},
