@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
+import pathlib
 from collections.abc import Callable, Iterator
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
@@ -124,10 +127,30 @@ def compilations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, compilations: dict[str, str]) -> runs.Run:
+def once(
+    tmp_path_factory: pytest.TempPathFactory, worker_id: str, compilations: dict[str, str]
+) -> Callable[[str, dict], runs.Run]:
+    """Makes a run by its name and settings, or finds the one that another worker of this test session has made."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+
+    def make(name: str, settings: dict) -> runs.Run:
+        place: pathlib.Path = shared / name / "run"
+        place.parent.mkdir(exist_ok=True)
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (place / "results.json").exists():
+                config = runs.from_mapping({**settings, "out": str(place)})
+                (runs.connect if settings.get("kind") == "connect" else runs.unlearn)(config)
+            return runs.Run(place, json.loads((place / "results.json").read_text()))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(once: Callable) -> runs.Run:
     """A finished run of `SMALL`. Tests read it; a test that writes copies it first."""
-    place = tmp_path_factory.mktemp("finished") / "run"
-    return runs.unlearn(runs.from_mapping({**SMALL, "out": str(place)}))
+    return once("finished", SMALL)
 
 
 CONNECTED = {
@@ -148,7 +171,6 @@ CONNECTED = {
 
 
 @pytest.fixture(scope="session")
-def connected(tmp_path_factory: pytest.TempPathFactory, compilations: dict[str, str]) -> runs.Run:
+def connected(once: Callable) -> runs.Run:
     """A finished run of `CONNECTED`. Tests read it; a test that writes copies it first."""
-    place = tmp_path_factory.mktemp("connected") / "run"
-    return runs.connect(runs.from_mapping({**CONNECTED, "out": str(place)}))
+    return once("connected", CONNECTED)

@@ -142,6 +142,12 @@ def test_grid_sizes_compares_with_the_largest_and_within_each() -> None:
     assert {pair[0] for pair in found if pair[2] == "floor"} == {*sizes, last}
 
 
+def test_sizes_may_be_chosen() -> None:
+    found = labels(grid="sizes", methods=["npo"], sizes=[0.5, 0.25, 0.5])
+    assert found[0] == ("npo:forget=0.25", "npo:forget=0.5", "pair")
+    assert len(found) == 3
+
+
 def test_two_sizes_meet_on_what_both_forgot_and_both_retain(tmp_path: pathlib.Path) -> None:
     config = runs.ConnectConfig(
         a="npo:forget=0.1", b="npo", train_size=60, validation_size=40, forget="random:0.3", out=str(tmp_path / "x")
@@ -542,6 +548,9 @@ BAD = [
     ({"a": "npo", "b": "finetune", "objective": "a"}, "objective is of a trained curve.* add --curve bezier"),
     ({"a": "npo", "b": "finetune", "lr": 0.1}, "lr is of a trained curve"),
     ({"a": "npo", "b": "finetune", "methods": ["npo"]}, "methods are those of a grid"),
+    ({"grid": "seeds", "sizes": [0.1, 0.2]}, "sizes are those of --grid sizes"),
+    ({"grid": "sizes", "sizes": [0.1, 0.1]}, "two or more different --sizes"),
+    ({"grid": "sizes", "sizes": [0.1, 2]}, "inside .0, 1."),
     ({"a": "npo", "b": "finetune", "curve": ["linear:bends=2"]}, "linear has no inner point and takes no options"),
     ({"a": "npo", "b": "finetune", "also": ["MIA"]}, "no addition 'MIA'"),
     ({"a": "npo", "b": "finetune", "curve": []}, "one or more curves"),

@@ -146,6 +146,7 @@ _KINDS = {
     "float": "a number",
     "str": "a word",
     "tuple[int, ...]": "a list of whole numbers",
+    "tuple[float, ...]": "a list of numbers",
     "tuple[str, ...]": "a list of words",
 }
 
@@ -166,9 +167,10 @@ def _typed(value: Any, field: dataclasses.Field, hint: Any, where: str) -> Any:
         return None
     if annotation.startswith("tuple"):
         items = value if isinstance(value, list | tuple) else [value]
-        if "int" not in annotation and all(isinstance(item, str) for item in items):
-            return tuple(items)
-        if "int" in annotation and all(isinstance(item, int) and not isinstance(item, bool) for item in items):
+        of = {"int": int, "float": float, "str": str}[annotation.removeprefix("tuple[").partition(",")[0]]
+        if of is float:
+            items = [float(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in items]
+        if all(isinstance(item, of) and not isinstance(item, bool) for item in items):
             return tuple(items)
     elif annotation.startswith("float") and number:
         return float(value)

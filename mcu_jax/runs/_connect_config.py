@@ -21,8 +21,6 @@ CURRICULA = ("superloss", "superloss:strength=1", "superloss:strength=0.1")
 """What grid curriculum sets against none: λ = 10 (Cheng & Amiri 2025, arXiv 2504.06407), 1 and 0.1."""
 OPTIMIZERS = ("adam", "sophia", "sophia_fisher")
 """What grid optimizer sets against sgd."""
-SIZES = (0.02, 0.04, 0.06, 0.08, 0.1)
-"""Forget-set sizes of grid sizes, nested."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +45,8 @@ class ConnectConfig(_config.Settings):
         *("grad_diff", "npo", "scrub", "bad_teacher", "sfron"),
     )
     """The methods of a grid, as --a."""
+    sizes: tuple[float, ...] = (0.02, 0.04, 0.06, 0.08, 0.1)
+    """Of grid sizes: fractions to forget, drawn in each other; every smaller one meets the largest."""
     curve: tuple[str, ...] = ("linear",)
     """One or more of linear, bezier, polychain; with :bends=2 for more than one inner point."""
     objective: str = "neutral"
@@ -141,6 +141,7 @@ def resolve(config: ConnectConfig) -> Resolved:
             spec,
             recipe,
             methods=tuple(dict.fromkeys(config.methods)) if config.grid else (),
+            sizes=tuple(sorted(set(config.sizes))) if config.grid == "sizes" else (),
             curve=tuple({_config.curve(each): each for each in config.curve}.values()),
             also=tuple(dict.fromkeys(config.also)),
             **(
@@ -177,6 +178,8 @@ def _check(config: ConnectConfig) -> None:
         registry.check(config.grid, GRIDS, "grid")
         if not config.methods:
             raise ConfigError("a grid needs one or more --methods")
+        if config.grid == "sizes" and len(config.sizes) < 2:
+            raise ConfigError("grid sizes needs two or more different --sizes, as 0.02 0.1")
     registry.check(config.objective, OBJECTIVES, "objective")
     registry.check(config.sampling, connecting.SAMPLING, "sampling")
     registry.check(config.origin, ORIGINS, "origin")
@@ -199,6 +202,8 @@ def _check_effect(config: ConnectConfig, *, trained: bool) -> None:
             raise ConfigError(f"{name} is of a trained curve, and a straight line is not trained: add --curve bezier")
     if config.grid is None and config.methods not in (plain.methods, ()):
         raise ConfigError("methods are those of a grid; give a --grid, or the two ends alone")
+    if config.grid != "sizes" and config.sizes not in (plain.sizes, ()):
+        raise ConfigError("sizes are those of --grid sizes; one size for all is asked for by --forget random:0.1")
 
 
 def _check_objective(config: ConnectConfig, pairs: Sequence[Pair]) -> None:
@@ -288,7 +293,7 @@ class _Maker:
                 yield _pair(end, self.endpoint(spec, run=end.run + 1))
         elif config.grid == "sizes":
             for spec in config.methods:
-                ends = [self.endpoint(spec, forget=size) for size in SIZES]
+                ends = [self.endpoint(spec, forget=size) for size in config.sizes]
                 yield from (Pair(end, ends[-1], "pair") for end in ends[:-1])
         else:
             kinds = CURRICULA if config.grid == "curriculum" else OPTIMIZERS

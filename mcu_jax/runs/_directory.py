@@ -79,8 +79,10 @@ class RunDirectory:
         _write(self.path / "stages.json", json.dumps(found, indent=1) + "\n")
 
     def write_results(self, results: dict[str, Any]) -> dict[str, Any]:
-        _write(self.path / "results.json", json.dumps(results, indent=1) + "\n")
-        return results
+        """Gives them as they will be read."""
+        text = json.dumps(results, indent=1)
+        _write(self.path / "results.json", text + "\n")
+        return json.loads(text)
 
     def _relative(self, place: pathlib.Path) -> str:
         # A run directory can be moved, with the stages that lie in it.
