@@ -202,10 +202,13 @@ def relearn_model(problem: Problem, key: RandomKey, params: Params, **settings: 
     return metrics.relearn_steps(problem, params, key, **settings)
 
 
+@functools.partial(jax.jit, static_argnames=("curve", "batch_size"))
 def relearn(
     problem: Problem, key: RandomKey, path: Path, *, curve: Curve, lr: float, batch_size: int, limit: int
 ) -> Array:
     """Steps of the relearning attack at `RELEARNED`."""
-    models = [curve(path, jnp.asarray(t, jnp.float32)) for t in RELEARNED]
-    steps = functools.partial(metrics.relearn_steps, problem, key=key, lr=lr, batch_size=batch_size, limit=limit)
-    return jnp.stack([steps(params) for params in models])
+
+    def steps(t: Array) -> Array:
+        return metrics.relearn_steps(problem, curve(path, t), key, lr=lr, batch_size=batch_size, limit=limit)
+
+    return jax.lax.map(steps, jnp.asarray(RELEARNED, jnp.float32))
