@@ -204,7 +204,7 @@ def relearn_model(problem: Problem, key: RandomKey, params: Params, **settings: 
 
 @functools.partial(jax.jit, static_argnames=("curve", "batch_size"))
 def relearn(
-    problem: Problem, key: RandomKey, path: Path, *, curve: Curve, lr: float, batch_size: int, limit: int
+    problem: Problem, key: RandomKey, path: Path, *, curve: Curve, lr: Any, batch_size: int, limit: Any
 ) -> Array:
     """Steps of the relearning attack at `RELEARNED`."""
 
