@@ -37,8 +37,8 @@ RUNS: dict[str, dict[str, Any]] = {
         "also": ("mia", "continued", "relearning"),
     },
     "curves": {"grid": "seeds", "curve": ("linear", "bezier"), "methods": ("random_label", "salun", "scrub")},
-    "curriculum": {"grid": "curriculum", "methods": ("npo",)},
-    "optimizer": {"grid": "optimizer", "methods": ("npo",)},
+    "curriculum": {"grid": "curriculum", "methods": ("npo", "random_label")},
+    "optimizer": {"grid": "optimizer", "methods": ("npo", "random_label")},
     "sizes": {"grid": "sizes", "methods": ("npo",), "retrains": 1},
 }
 DATASETS: dict[str, dict[str, Any]] = {
@@ -48,6 +48,8 @@ DATASETS: dict[str, dict[str, Any]] = {
 }
 SMALL: dict[str, dict[str, Any]] = {
     "methods": {"methods": ("finetune", "neggrad_plus", "random_label", "salun", "npo", "scrub")},
+    "curriculum": {"methods": ("npo",)},
+    "optimizer": {"methods": ("npo",)},
     "sizes": {"sizes": (0.02, 0.06, 0.1)},
 }
 """The digits' version of some runs: a net so small compiles longer than it runs."""
