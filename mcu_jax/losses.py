@@ -57,7 +57,10 @@ def superloss(values: Float[Array, "*n"], tau: Any, strength: Any) -> Float[Arra
 
     strength: λ > 0. In the unit of the losses; may be negative. Castells et al. 2020 (NeurIPS), equations 3 and 5.
     """
-    log_sigma = jax.lax.stop_gradient(-lambert_w(0.5 * jnp.maximum(-2 / jnp.e, (values - tau) / strength)))
+    depth, least = (values - tau) / strength, -2 / jnp.e
+    # So steep is W at −1/e that rounding would move it by 5e-4 for the examples held there.
+    w = jnp.where(depth > least, lambert_w(0.5 * jnp.maximum(least, depth)), -1.0)
+    log_sigma = jax.lax.stop_gradient(-w)
     return (values - tau) * jnp.exp(log_sigma) + strength * log_sigma**2
 
 

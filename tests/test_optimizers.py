@@ -92,7 +92,7 @@ def test_lambert_w_is_scipys() -> None:
 
 
 def test_superloss_is_the_formula_and_the_best_confidence() -> None:
-    values, tau, strength = jnp.array([0.0, 0.5, 1.0, 3.0, 40.0]), 1.0, 2.0
+    values, tau, strength = jnp.array([-1.0, 0.0, 0.5, 1.0, 3.0, 40.0]), 1.0, 2.0
     sigma = np.exp(-lambertw(0.5 * np.maximum(-2 / np.e, (np.float64(values) - tau) / strength)).real)
     expected = (np.float64(values) - tau) * sigma + strength * np.log(sigma) ** 2
     np.testing.assert_allclose(losses.superloss(values, tau, strength), expected, rtol=1e-5, atol=1e-6)

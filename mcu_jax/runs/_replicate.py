@@ -16,7 +16,7 @@ from mcu_jax import methods, metrics, paths, splits, training
 from mcu_jax.base import Params, Predictions, Problem, Split
 from mcu_jax.runs import _config, _directory, _stages
 
-VERSION = 5
+VERSION = 6
 """Part of every stage's key: raised when the code changes what a configuration comes to."""
 
 
