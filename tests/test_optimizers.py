@@ -93,7 +93,8 @@ def test_lambert_w_is_scipys() -> None:
 
 def test_superloss_is_the_formula_and_the_best_confidence() -> None:
     values, tau, strength = jnp.array([-1.0, 0.0, 0.5, 1.0, 3.0, 40.0]), 1.0, 2.0
-    sigma = np.exp(-lambertw(0.5 * np.maximum(-2 / np.e, (np.float64(values) - tau) / strength)).real)
+    depth = 0.5 * (np.float64(values) - tau) / strength
+    sigma = np.where(depth > -1 / np.e, np.exp(-lambertw(np.maximum(-0.3, depth)).real), np.e)
     expected = (np.float64(values) - tau) * sigma + strength * np.log(sigma) ** 2
     np.testing.assert_allclose(losses.superloss(values, tau, strength), expected, rtol=1e-5, atol=1e-6)
     # The confidence minimises the loss over all others, unless held at its largest, e.
