@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 # Tests compile much and run little: without fusions and most optimisations they take less than half the time. Set both
 # variables, to "--xla_force_host_platform_device_count=4" and 0, to test what users run.
@@ -154,13 +155,14 @@ def finished(once: Callable) -> runs.Run:
     return once("finished", SMALL)
 
 
+ENDS = ("neggrad_plus", "npo")
 CONNECTED = {
     "kind": "connect",
     "train_size": 60,
     "validation_size": 40,
     "train": {"epochs": 3},
-    "a": "neggrad_plus",
-    "b": "npo",
+    "a": ENDS[0],
+    "b": ENDS[1],
     "curve": ["linear", "bezier"],
     "also": ["mia", "continued", "relearning"],
     "epochs": 2,
@@ -175,3 +177,19 @@ CONNECTED = {
 def connected(once: Callable) -> runs.Run:
     """A finished run of `CONNECTED`. Tests read it; a test that writes copies it first."""
     return once("connected", CONNECTED)
+
+
+def of_pair(results: dict[str, Any], a: str = ENDS[0], b: str = ENDS[1], curve: str = "linear") -> list[dict[str, Any]]:
+    """The entries of one pair of that run, by seed."""
+    found = [p for p in results["pairs"] if (p["a"]["label"], p["b"]["label"], p["curve"]) == (a, b, curve)]
+    assert [p["seed"] for p in found] == [0, 1]
+    return found
+
+
+def problem_of(connected: runs.Run, resolved: Any, seed: int) -> Problem:
+    """What the run's models of one seed were unlearned from, and are evaluated on."""
+    split = json.loads((connected.directory / "splits" / f"seed-{seed}.json").read_text())
+    train = resolved.data.train
+    parts = {name: splits.take(train, np.array(split[name])) for name in ("forget", "retain", "validation")}
+    original = runs.load(connected.directory, seed=seed, stage="original")
+    return Problem(model=resolved.model, params=original, test=resolved.data.test, num_classes=10, **parts)
