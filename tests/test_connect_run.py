@@ -158,6 +158,7 @@ def test_what_unlearn_makes_is_found_again() -> None:
     for name in ("original", "retrain", "npo"):
         assert [a.folder for a in unlearn[name]] == [a.folder for a in connected[name]]
     assert connected["npo"][0].folder != connected["npo:run=1"][0].folder
+    assert [name for name in ("npo", "npo:run=1") if "run" in connected[name][0].key] == ["npo:run=1"]
     folders = [address.folder for each in connected.values() for address in each]
     assert len(set(folders)) == len(folders)
 
