@@ -7,6 +7,7 @@ import itertools
 import json
 import pathlib
 import shutil
+import time
 from typing import Any
 
 import jax
@@ -359,7 +360,13 @@ def test_of_many_seeds_one_by_one_all_are_kept_but_the_one_that_fails(tmp_path: 
     kept = [a.seed for a in addresses if store.has(a)]
     assert {0, 1, 2} <= set(kept)
     assert 3 not in kept
-    made = maker.make(addresses, lambda seed: {"twice": jnp.asarray(2 * seed)}, [(s,) for s in range(6)], (0,))
+
+    def slow(seed: Any) -> dict[str, Any]:
+        time.sleep(0.05)  # so that some wait for their turn
+        return {"twice": jnp.asarray(2 * seed)}
+
+    addresses = [_stages.Address("slow work", seed, {"slow": seed}) for seed in range(6)]
+    made = maker.make(addresses, slow, [(seed,) for seed in range(6)], (0,))
     assert [int(stage.result["twice"]) for stage in made] == [0, 2, 4, 6, 8, 10]
 
 
