@@ -56,7 +56,8 @@ def stretch(axis: Any, values: Any) -> None:
     # Linear below a size that says nothing: 0 is what is near it.
     threshold = 10.0 ** np.floor(np.log10(max(seen.min(), 1e-4 * seen.max())))
     name = axis.axis_name
-    getattr(axis.axes, f"set_{name}scale")("symlog", linthresh=threshold, linscale=0.3)
+    # Side by side, the labels of 0 and of the threshold need more room than one above the other.
+    getattr(axis.axes, f"set_{name}scale")("symlog", linthresh=threshold, linscale=1.0 if name == "x" else 0.3)
     low = 0.0 if np.nanmin(values) < threshold else threshold
     top = seen.max() * 1.6
     getattr(axis.axes, f"set_{name}lim")(low, top)
