@@ -7,7 +7,8 @@ Time: digits 70 s; fashion_mnist 48 minutes of CPU time. On 2 x86-64 CPU cores s
 Result: MCU's avg_gap is below its start's everywhere. From NegGrad+ on fashion_mnist the straight line is as good. t*
     falls in [0.75, 1] only from fine-tuning on fashion_mnist. No effective region is empty. See the table.md files.
 Each start is a run of `mcu-jax unlearn`; originals and retrained models are made once, in experiments/runs/stages.
-Writes experiments/results/starts_DATASET/START/{environment.json, results.json, path.png} and table.md.
+Writes experiments/results/starts_DATASET/START/{environment.json, results.json, results.csv, path.png}
+and table.md.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import pathlib
 import shutil
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -53,26 +55,25 @@ def main() -> None:
         print(report.write(run.directory), "\n")
         kept = HERE / "results" / f"starts_{asked.dataset}" / start
         kept.mkdir(parents=True, exist_ok=True)
-        for name in ("environment.json", "results.json", "path.png"):
+        for name in ("environment.json", "results.json", "results.csv", "path.png"):
             shutil.copy(run.directory / name, kept / name)
-        lines.append(line(start, run.results))
+        lines.append(line(start, report.read(run.directory)))
         (kept.parent / "table.md").write_text("\n".join(lines) + "\n")
 
 
-def line(start: str, results: dict) -> str:
+def line(start: str, results: report.Results) -> str:
     """avg_gap in points, mean over seeds [min–max]; t* likewise; seeds with an effective region."""
 
-    def spread(values: list[float], factor: float) -> str:
-        scaled = factor * np.array(values)
+    def spread(values: Any, factor: float) -> str:
+        scaled = factor * np.asarray(values)
         return f"{scaled.mean():.2f} [{scaled.min():.2f}–{scaled.max():.2f}]"
 
-    gaps = [
-        spread([row["avg_gap"] for row in results["rows"] if row["method"] == method], 100)
-        for method in ("original", start, "linear", "mcu")
-    ]
-    trained = [path for path in results["paths"] if path["curve"] != "linear"]
-    found = sum(bool(path["effective_region"]) for path in trained)
-    return f"| {start} | {' | '.join(gaps)} | {spread([p['best_t'] for p in trained], 1)} | {found} of {len(trained)} |"
+    gaps = results.table[(results.table.role == "model") & (results.table.metric == "avg_gap")]
+    shown = [spread(gaps.value[gaps.subject == method], 100) for method in ("original", start, "linear", "mcu")]
+    best = spread(gaps.t[gaps.subject == "mcu"], 1)
+    trained = [path for path in results.summary["paths"] if path["curve"] != "linear"]
+    improved = sum(bool(path["effective_region"]) for path in trained)
+    return f"| {start} | {' | '.join(shown)} | {best} | {improved} of {len(trained)} |"
 
 
 if __name__ == "__main__":

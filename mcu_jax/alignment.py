@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mcu_jax import trees
-from mcu_jax.base import Model, Params, Units
+from mcu_jax.base import Model, Params, Units, UserError
 
 Order = np.ndarray
 """Which unit of the given network comes where: [units] integers."""
@@ -22,11 +22,11 @@ Order = np.ndarray
 def align(model: Model, params: Params, reference: Params, *, seed: int = 0) -> Params:
     """The network `params` with its hidden units in the order in which its weights lie closest to `reference`'s.
 
-    It computes the same function. Raises ValueError for a model that does not tell its `permutations`,
+    It computes the same function. Raises UserError for a model that does not tell its `permutations`,
     TreeMismatchError where the trees differ.
     """
     if model.permutations is None:
-        raise ValueError(
+        raise UserError(
             f"{model.name} does not tell which of its units may be renamed: give models.adapt `permutations`, or "
             "compare networks that come from one original, which need no alignment"
         )

@@ -1,7 +1,8 @@
 """Checkpoints of array trees: orbax arrays, and beside them a manifest that proves every byte.
 
 Orbax loads most flipped bits without a word, so `manifest.json`, written last, holds a sha256 of every leaf
-and file; a checkpoint is built beside its place and renamed into it.
+and file; a checkpoint is built beside its place and renamed into it. Orbax all the same, for what it is good at: any
+JAX program reads what it writes, so that a stage of a run is an export as it lies there, and nothing is written twice.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def save(directory: str | os.PathLike[str], tree: PyTree, meta: dict[str, Any] |
             },
         }
         (new / _MANIFEST).write_text(_encode(body), encoding="utf-8")
-        _move_into_place(new, directory, work / "old")
+        _move_into_place(new, directory)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -93,26 +94,26 @@ def load(directory: str | os.PathLike[str], like: PyTree | None = None) -> PyTre
     `like` need a shape and a dtype only. Raises DamagedCheckpointError where anything is not as saved,
     ValueError naming the leaf where `like` differs, FileNotFoundError without `directory`.
     """
-    directory = pathlib.Path(directory)
+    directory = _place(directory)
     body = _read_manifest(directory)
     for name, expected in body["files"].items():
         try:
             found = _file_sha256(directory / name)
         except OSError as error:
-            raise _damaged(directory, f"file {name} cannot be read ({error.strerror})") from error
+            raise damaged(directory, f"file {name} cannot be read ({error.strerror})") from error
         if found != expected:
-            raise _damaged(directory, f"file {name} is not as it was written")
+            raise damaged(directory, f"file {name} is not as it was written")
     leaves = [_Leaf(entry["keys"], np.empty(entry["shape"], np.dtype(entry["dtype"]))) for entry in body["leaves"]]
     stored = [_Leaf(leaf.keys or ["array"], leaf.value) for leaf in leaves if leaf.value.size]
     if stored:
         try:
             arrays = _read_arrays(directory / _ARRAYS, _nest(stored))
         except Exception as error:
-            raise _damaged(directory, f"orbax cannot read {_ARRAYS} ({type(error).__name__})") from error
+            raise damaged(directory, f"orbax cannot read {_ARRAYS} ({type(error).__name__})") from error
         leaves = [_Leaf(leaf.keys, _get(arrays, leaf)) if leaf.value.size else leaf for leaf in leaves]
     for leaf, entry in zip(leaves, body["leaves"], strict=True):
         if _sha256(leaf.value).hexdigest() != entry["sha256"]:
-            raise _damaged(directory, f"leaf {leaf.name} is not as it was saved")
+            raise damaged(directory, f"leaf {leaf.name} is not as it was saved")
     if like is not None:
         return _in_structure(directory, leaves, like)
     return _nest(leaves, body["empty"])
@@ -120,12 +121,12 @@ def load(directory: str | os.PathLike[str], like: PyTree | None = None) -> PyTre
 
 def read_meta(directory: str | os.PathLike[str]) -> dict[str, Any]:
     """The `meta` given to `save`. Raises as `load`, without looking at the arrays."""
-    return _read_manifest(pathlib.Path(directory))["meta"]
+    return _read_manifest(_place(directory))["meta"]
 
 
 def exists(directory: str | os.PathLike[str]) -> bool:
     """Whether `directory` holds a checkpoint, whole or damaged."""
-    return (pathlib.Path(directory) / _MANIFEST).is_file()
+    return (_place(directory) / _MANIFEST).is_file()
 
 
 def digest(tree: PyTree) -> str:
@@ -253,13 +254,14 @@ def _read_manifest(directory: pathlib.Path) -> dict[str, Any]:
         # The text, not only its meaning, has to be as written: nothing in this file may change unseen.
         intact = text == _encode(body)
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise _damaged(directory, f"file {_MANIFEST} cannot be read ({type(error).__name__})") from error
+        raise damaged(directory, f"file {_MANIFEST} cannot be read ({type(error).__name__})") from error
     if not intact:
-        raise _damaged(directory, f"file {_MANIFEST} is not as it was written")
+        raise damaged(directory, f"file {_MANIFEST} is not as it was written")
     return body
 
 
-def _damaged(directory: pathlib.Path, what: str) -> DamagedCheckpointError:
+def damaged(directory: pathlib.Path, what: str) -> DamagedCheckpointError:
+    """The error that says so, and what can be done."""
     return DamagedCheckpointError(
         f"damaged checkpoint {directory}: {what}; delete {directory} and run the same command again"
     )
@@ -270,18 +272,31 @@ def _file_sha256(file: pathlib.Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _move_into_place(new: pathlib.Path, directory: pathlib.Path, aside: pathlib.Path) -> None:
+def _move_into_place(new: pathlib.Path, directory: pathlib.Path) -> None:
+    """No file system that matters exchanges two directories at once: in between, readers take the old one."""
+    old = _old(directory)
     while True:
         try:
             new.rename(directory)
-            return
+            break
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         # Again and again: another process may save the same stage at the same time.
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):
-            directory.rename(aside)
+            directory.rename(old)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(directory: pathlib.Path) -> pathlib.Path:
+    return directory.with_name(f".{directory.name}.old")
+
+
+def _place(directory: str | os.PathLike[str]) -> pathlib.Path:
+    """Where the checkpoint is: beside its place, if a save over it was killed between two renames."""
+    directory = pathlib.Path(directory)
+    return _old(directory) if not directory.is_dir() and _old(directory).is_dir() else directory
 
 
 def _remove_abandoned(parent: pathlib.Path, prefix: str) -> None:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import ast
+import contextlib
 import dataclasses
-import inspect
-import itertools
+import io
 import os
-import signal
+import shutil
 import sys
-import textwrap
-import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from importlib import metadata
+from typing import Annotated, Any
 
-from mcu_jax import curricula, curves, datasets, methods, metrics, models, optimizers, registry, report, runs
+from mcu_jax import (
+    base,
+    curricula,
+    curves,
+    datasets,
+    methods,
+    metrics,
+    models,
+    optimizers,
+    registry,
+    report,
+    runs,
+    text,
+)
 from mcu_jax.checkpoint import DamagedCheckpointError
 
 USAGE = """mcu-jax: machine unlearning through mode connectivity
@@ -23,13 +34,20 @@ USAGE = """mcu-jax: machine unlearning through mode connectivity
   mcu-jax unlearn [--flags]   unlearn along a path and compare; without a flag, on scikit-learn's digits
   mcu-jax connect --a finetune --b npo [--flags], or --grid methods
                               connect models unlearned in different ways: barriers, metrics on the way, similarity
+  mcu-jax export RUN --to DIR [--seed 0] [--t best | --method npo]
+                              a model of a run as a checkpoint that plain orbax reads
   mcu-jax COMMAND --help      every flag
   mcu-jax list                the methods, curves, models, metrics and data sets there are, and their hyper-parameters
+  mcu-jax --version
+  mcu-jax --tyro-print-completion bash, or zsh, or fish
+                              completion of commands and flags, as `source <(mcu-jax --tyro-print-completion bash)`
 
 The same from Python, in mcu_jax.runs: `unlearn(Config(...))` and `connect(ConnectConfig(...))`.
 """
 
 HELP = ("-h", "--help", "help")
+LONGEST_MESSAGE = 1500
+LONGEST_ARGUMENT = 4096
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,18 +63,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Runs one command and gives its exit status."""
-    commands: dict[str, Callable[[list[str]], int]] = {"unlearn": _unlearn, "connect": _connect, "list": _list}
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "unlearn": _unlearn,
+        "connect": _connect,
+        "export": _export,
+        "list": _list,
+    }
     if not arguments or arguments[0] in HELP:
         print(USAGE, end="")
         return 0
+    if arguments == ["--version"]:
+        print(f"mcu-jax {metadata.version('mcu-jax')}")
+        return 0
     name, rest = arguments[0], arguments[1:]
     try:
+        _check_arguments(arguments)
+        if arguments[0] in ("--tyro-print-completion", "--tyro-write-completion"):
+            return _complete(arguments)
         registry.check(name, commands, "command")
         return commands[name](rest)
-    except (runs.ConfigError, registry.UnknownNameError, DamagedCheckpointError) as error:
+    except (base.UserError, text.TextError, DamagedCheckpointError) as error:
         return _fail(str(error), 2)
-    except runs.StageFailedError as error:
-        return _fail(str(error), 1)
     except BrokenPipeError:
         raise
     except OSError as error:  # a full disk, a directory that went away
@@ -68,49 +95,149 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"mcu-jax: {message}", file=sys.stderr)
+    """The last look at every message: one paragraph, no control characters."""
+    message = text.printable(" ".join(message.split()))
+    shown = message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}…"
+    print(f"mcu-jax: {shown}", file=sys.stderr)
     return status
 
 
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Raises TextError for what no option is: tyro would print it as it is."""
+    for argument in arguments:
+        if len(argument) > LONGEST_ARGUMENT:
+            length = f"{len(argument)} characters, at most {LONGEST_ARGUMENT} are read"
+            raise text.TextError(f"an argument has {length}: {text.show(argument)}")
+        if not argument.isprintable():
+            raise text.TextError(f"an argument holds a control character: {text.show(argument)}")
+
+
 def _unlearn(arguments: list[str]) -> int:
-    return _job(arguments, runs.Config, lambda config, observer: runs.unlearn(config, observer))
+    return _job(arguments, runs.Config, runs.unlearn)
 
 
 def _connect(arguments: list[str]) -> int:
-    return _job(arguments, runs.ConnectConfig, lambda config, observer: runs.connect(config, observer))
+    return _job(arguments, runs.ConnectConfig, runs.connect)
 
 
-def _job(arguments: list[str], kind: Any, run: Callable[[Any, runs.Observer], runs.Run]) -> int:
-    import tyro
+def _job(arguments: list[str], kind: Any, run: Callable[..., runs.Run]) -> int:
     import yaml
 
-    try:
-        given = tyro.cli(
-            _flags(kind, _Own),
-            args=arguments,
-            prog=f"mcu-jax {kind.KIND}",
-            default={"quiet": False, "dry_run": False},
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-    except SystemExit as ended:  # tyro has shown the help, or what is wrong
-        return int(ended.code or 0)
-    own = {name: given.pop(name, None) for name in ("config", "quiet", "dry_run")}
+    given = _parse(arguments, kind.KIND, kind, _Own)
+    if isinstance(given, int):
+        return given
+    own = {name: given.pop(name, None) for name in ("config", "quiet", "dry_run", "device", "repair")}
     values = runs.read_yaml(own["config"]) if own["config"] else {}
     runs.from_mapping(values, kind)  # what is wrong in the file is an error, even where the command line wins
     config = runs.from_mapping(_over(values, given), kind)
+    if own["device"]:
+        _use(own["device"])
     if own["dry_run"]:
         resolved, stages, directory = runs.plan(config)
         print(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
-        print(f"run directory: {directory}\nstages, for {_seeds(resolved['seeds'])}:")
+        print(f"run directory: {directory}\nstages, for {len(resolved['seeds'])} seeds:")
         for name, finished, missing in stages:
             print(f"  {name}: {missing} to compute, {finished} finished")
         return 0
-    with _Progress(quiet=bool(own["quiet"])) as progress:
-        made = run(config, progress)
-    table = report.write(made.directory)
+    with runs.Progress(quiet=bool(own["quiet"])) as progress:
+        made = run(config, progress, repair=bool(own["repair"]))
+    width = min(shutil.get_terminal_size().columns, 120)
+    table = report.write(made.directory, width, shown=made.results)
     if not own["quiet"]:
         figures = ", ".join(sorted(file.name for file in made.directory.glob("*.png")))
-        print(f"{table}\n\nWritten to {made.directory}: results.json, {figures}, config.yaml, splits and stages.")
+        written = f"results.json and results.csv, {figures}, config.yaml, splits and stages"
+        print(f"{table}\n\nWritten to {made.directory}: {written}.")
+    if made.failures:
+        failed = "; ".join(f"{each.label}, seed {each.seed}, at step {each.step}" for each in made.failures)
+        return _fail(
+            f"not finite: {failed}. Lower its learning rate or its forgetting strength; the others are done", 1
+        )
+    return 0
+
+
+def _parse(arguments: list[str], command: str, *kinds: type) -> dict[str, Any] | int:
+    """What is given, or the exit status where tyro has shown the help or what is wrong."""
+    import tyro
+
+    wrong = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(wrong):
+            return tyro.cli(
+                _flags(*kinds),
+                args=arguments,
+                prog=f"mcu-jax {command}",
+                default={"quiet": False, "dry_run": False, "repair": False} if _Own in kinds else {},
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as ended:
+        if wrong.getvalue():
+            print(wrong.getvalue()[:LONGEST_MESSAGE].rstrip(), file=sys.stderr)
+        return int(ended.code or 0)
+
+
+def _complete(arguments: list[str]) -> int:
+    """The script of a shell that completes the whole command line."""
+    import tyro
+
+    kinds = {"unlearn": (runs.Config, _Own), "connect": (runs.ConnectConfig, _Own), "export": (_Export,)}
+    flags = {command: _flags(*kind) for command, kind in kinds.items()}
+    try:
+        tyro.extras.subcommand_cli_from_dict({**flags, "list": dict}, prog="mcu-jax", args=arguments)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+DEVICES = {"cpu": ("cpu",), "gpu": ("cuda,cpu", "rocm,cpu"), "tpu": ("tpu,cpu",)}
+"""What jax calls them. Its own name for both kinds of GPU asks for both at once."""
+
+
+def _use(device: str) -> None:
+    """All that follows runs there. Raises ConfigError where there is none, or jax has begun elsewhere."""
+    import jax
+
+    registry.check(device, DEVICES, "device")
+    before, found, why = getattr(jax.config, "jax_platforms"), "nothing", ""  # noqa: B009, unknown to mypy
+    for platforms in DEVICES[device]:
+        jax.config.update("jax_platforms", platforms)
+        try:
+            found = jax.default_backend()
+        except (RuntimeError, AssertionError) as error:
+            why = text.plain(" ".join(str(error).split()))
+        if found == device:
+            return
+    jax.config.update("jax_platforms", before)
+    raise runs.ConfigError(f"jax has no {device} in this process, it runs on {found}. {why}".strip())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Export:
+    """Write one model of a run, with its BatchNorm statistics, as a checkpoint: plain orbax reads `arrays` in it."""
+
+    run: Annotated[str | None, "Run directory."] = None
+    to: Annotated[str | None, "Where to write the checkpoint: a new or empty folder, or a checkpoint to replace."] = (
+        None
+    )
+    seed: Annotated[int | None, "Replicate (default: the run's first)."] = None
+    t: Annotated[
+        str | None, "Point of the path: best, as the run chose it, or a number from 0 to 1 (default: best)."
+    ] = None
+    method: Annotated[
+        str | None, "A model in place of the path's: original, retrain, or a method as the run names it."
+    ] = None
+
+
+def _export(arguments: list[str]) -> int:
+    if arguments and not arguments[0].startswith("-"):
+        arguments = ["--run", *arguments]
+    given = _parse(arguments, "export", _Export)
+    if isinstance(given, int):
+        return given
+    if "run" not in given or "to" not in given:
+        return _fail("export which run, and where? As in `mcu-jax export RUN --to DIR`", 2)
+    exported = runs.export(given.pop("run"), given["to"], **{k: v for k, v in given.items() if k != "to"})
+    at = "" if exported["t"] is None else f" at t = {exported['t']:g}"
+    print(f"{exported['method']} of seed {exported['seed']}{at}, written to {given['to']}")
     return 0
 
 
@@ -118,33 +245,32 @@ def _job(arguments: list[str], kind: Any, run: Callable[[Any, runs.Observer], ru
 class _Own:
     """What a command is told beside the configuration of its job."""
 
-    config: str | None = None
-    """A YAML file of the same settings, as config.yaml in a run directory; the command line wins."""
-    quiet: bool = False
-    """Print nothing but errors: the run directory has the results."""
-    dry_run: bool = False
-    """Show the resolved configuration and what would be computed, and stop."""
+    config: Annotated[
+        str | None, "A YAML file of the same settings, as config.yaml in a run directory; the command line wins."
+    ] = None
+    quiet: Annotated[bool, "Print nothing but errors: the run directory has the results."] = False
+    dry_run: Annotated[bool, "Show the resolved configuration and what would be computed, and stop."] = False
+    repair: Annotated[bool, "Remove what is damaged among the finished stages and make it again, and only that."] = (
+        False
+    )
+    device: Annotated[str | None, "cpu, gpu or tpu (default: what jax finds)."] = None
 
 
 def _flags(*kinds: type) -> Any:
     """Dataclasses of settings as tyro shall take them: only what is given, a default shown only where there is one."""
     import tyro
 
-    found: dict[str, Any] = {}
+    flags: dict[str, Any] = {}
     for kind in kinds:
-        told, hints = _texts(kind), typing.get_type_hints(kind)
-        for field in dataclasses.fields(kind):
-            hint = hints[field.name]
-            if dataclasses.is_dataclass(hint):
-                found[field.name] = _flags(hint)  # type: ignore[arg-type]
+        for name, setting in runs.settings(kind).items():
+            if dataclasses.is_dataclass(setting.kind) and isinstance(setting.kind, type):
+                flags[name] = _flags(setting.kind)
             else:
-                arg = tyro.conf.arg(help=told[field.name], help_behavior_hint=_default(field.default))
-                known = [part for part in typing.get_args(hint) if part is not types.NoneType]
-                optional = types.NoneType in typing.get_args(hint)
-                found[field.name] = typing.Annotated[known[0] if optional else hint, arg]
-    flags = typing.TypedDict(kinds[0].__name__, found, total=False)  # type: ignore[misc]
-    flags.__doc__ = kinds[0].__doc__
-    return flags
+                arg = tyro.conf.arg(help=setting.help, help_behavior_hint=_default(setting.default))
+                flags[name] = Annotated[setting.kind, arg]
+    typed = typing.TypedDict(kinds[0].__name__, flags, total=False)  # type: ignore[misc]
+    typed.__doc__ = kinds[0].__doc__
+    return typed
 
 
 def _default(value: Any) -> str:
@@ -153,93 +279,12 @@ def _default(value: Any) -> str:
     return f"(default: {' '.join(map(str, value)) if isinstance(value, tuple) else value})"
 
 
-def _texts(kind: type) -> dict[str, str]:
-    """The string under every field of a dataclass, those of its base first."""
-    told = _texts(kind.__base__) if dataclasses.is_dataclass(kind.__base__) else {}
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    for field, text in itertools.pairwise(definition.body):  # type: ignore[attr-defined]
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-            told[field.target.id] = text.value.value  # type: ignore[attr-defined,union-attr]
-    return told
-
-
 def _over(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a file with those given on the command line in their place, group by group."""
     merged = {str(name).replace("-", "_"): value for name, value in values.items()}
     for name, value in given.items():
         merged[name] = _over(merged.get(name, {}), value) if isinstance(value, dict) else value
     return merged
-
-
-class _Progress:
-    """An observer that shows a bar on a terminal and lines elsewhere, and turns Ctrl-C into a request to stop."""
-
-    def __init__(self, *, quiet: bool):
-        self.quiet, self.stopping = quiet, False
-        self.bar: Any = None
-        self.tasks: dict[int | None, Any] = {}
-        """Of the seeds that are trained just now, None for all of them together."""
-
-    def __enter__(self) -> _Progress:
-        self.before = signal.signal(signal.SIGINT, self._interrupted)
-        if not self.quiet and sys.stderr.isatty():
-            from rich import console, progress
-
-            self.bar = progress.Progress(
-                progress.SpinnerColumn(),
-                progress.TextColumn("{task.description}"),
-                progress.BarColumn(),
-                progress.TextColumn("{task.fields[loss]}"),
-                progress.TimeElapsedColumn(),
-                progress.TimeRemainingColumn(),
-                console=console.Console(stderr=True),
-                transient=True,
-            )
-            self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self.before)
-        if self.bar:
-            self.bar.stop()
-
-    def _interrupted(self, _signal: int, _frame: types.FrameType | None) -> None:
-        if self.stopping:
-            raise KeyboardInterrupt
-        self.stopping = True
-        self.note("stopping as soon as nothing is lost by it; Ctrl-C again stops at once")
-
-    def stage(self, name: str, seeds: Sequence[int], cached: int) -> None:
-        if self.bar:
-            self.tasks[None] = self.bar.add_task(f"{name} · {_seeds(seeds)}", total=None, loss="")
-
-    def progress(self, name: str, seed: int, step: int, steps: int, loss: float) -> None:
-        if self.bar:
-            if seed not in self.tasks:  # the time left is that of one seed's training
-                self.tasks[seed] = self.bar.add_task(f"{name} · seed {seed}", total=steps, loss="")
-            self.bar.update(self.tasks[seed], completed=step, total=steps, loss=f"loss {loss:.3f}")
-
-    def finished(self, name: str, seconds: float, compile_seconds: float) -> None:
-        if self.bar:
-            for task in self.tasks.values():
-                self.bar.remove_task(task)
-            self.tasks = {}
-        self.note(f"{name}: {seconds:.1f} s, and {compile_seconds:.1f} s compiling")
-
-    def note(self, text: str) -> None:
-        if self.quiet:
-            return
-        if self.bar:
-            self.bar.console.print(text, highlight=False, markup=False)
-        else:
-            print(text, file=sys.stderr, flush=True)
-
-    def should_stop(self) -> bool:
-        return self.stopping
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
 
 
 _LISTED = {
@@ -268,6 +313,8 @@ def _list(arguments: list[str]) -> int:
     for name in datasets.NAMES:
         print(f"  {name:<16}{_first_line(getattr(datasets, name))}")
     print("  NAME            any image-classification set prepared by tensorflow-datasets, with --data-dir")
+    print("  FILE.npz        one's own arrays, with --data")
+    print("completion in the shell: source <(mcu-jax --tyro-print-completion bash), or zsh, or fish.")
     return 0
 
 
@@ -280,7 +327,3 @@ def _options(function: Any, title: str) -> str:
         return ""
     options = [f"{name}={value}" for name, value in registry.schema(function).items()]
     return f" [{', '.join(options)}]" if options else ""
-
-
-if __name__ == "__main__":
-    main()

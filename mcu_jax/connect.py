@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from mcu_jax import curves, losses, masks, metrics, optimizers, paths, training, trees
-from mcu_jax.base import Curve, Mask, Params, Path, Problem, RandomKey, Split
+from mcu_jax import curves, losses, masks, metrics, optimizers, outputs, paths, training, trees
+from mcu_jax.base import Batch, Curve, Mask, Params, Path, Problem, RandomKey, UserError
 
 ADAPTIVE = "adaptive"
+MASKS = ("mcu", "random", "none")
 BETAS = (0.0, 0.01, 0.5)
 """The values the adaptive forgetting penalty switches between."""
 
@@ -38,10 +39,11 @@ class PathInfo(NamedTuple):
 @jax.jit
 def targets(problem: Problem) -> paths.Targets:
     """Cal_r = accuracy of θ_o on D; Cal_f = accuracy of θ_o on D_v, or 0 where a class is forgotten."""
-    found = metrics.predict(problem, problem.params, problem.stats)
-    sizes = [len(split.y) for split in (problem.retain, problem.forget)]
-    hits = [metrics.accuracy(out) * size for out, size in zip((found.retain, found.forget), sizes, strict=True)]
-    unseen = jnp.zeros(()) if problem.forget_test is not None else metrics.accuracy(found.validation)
+    original = metrics.evaluate(problem, problem.params)
+    sizes = [len(rows) for rows in (problem.retain, problem.forget)]
+    parts = zip((original.retain, original.forget), sizes, strict=True)
+    hits = [metrics.accuracy(scores) * size for scores, size in parts]
+    unseen = jnp.zeros(()) if problem.forget_test is not None else metrics.accuracy(original.validation)
     return paths.Targets(retain=(hits[0] + hits[1]) / sum(sizes), forget=unseen)
 
 
@@ -50,14 +52,14 @@ def mcu_mask(
 ) -> MaskInfo | None:
     """MCU's two-stage mask at θ_o (`masks.mcu`), or a random one of exactly its realised size, or None for all weights.
 
-    kind: mcu, random or none; else ValueError.
+    kind: mcu, random or none; else UserError.
     """
     if kind == "none":
         return None
     if kind not in ("mcu", "random"):
-        raise ValueError(f"a mask is one of mcu, random, none; given {kind!r}")
-    stats = training.evaluation_stats(problem)
-    grads = [training.gradient(problem, problem.params, split, stats) for split in (problem.retain, problem.forget)]
+        raise UserError(f"a mask is one of mcu, random, none; given {kind!r}")
+    stats = training.evaluation_stats(problem, problem.params)
+    grads = [training.gradient(problem, problem.params, rows, stats) for rows in (problem.retain, problem.forget)]
     mask, dropped = _two_stages(*grads, keep=keep, retain_filter=retain_filter)
     if kind == "random":
         mask = masks.random(key, problem.params, masks.count(mask, problem.params))
@@ -94,8 +96,8 @@ def mcu(
     curve: Curve = curves.bezier,
     bends: int = 1,
     epochs: int = 10,
-    lr: float = 0.01,
-    momentum: float = 0.9,
+    lr: Any = 0.01,
+    momentum: Any = 0.9,
     batch_size: int = 128,
     retain_fraction: float = 0.5,
 ) -> tuple[Path, PathInfo]:
@@ -106,24 +108,25 @@ def mcu(
 
     end: the pre-unlearned model. beta: a number, or "adaptive" (`adaptive_beta`). mask: "mcu", "random", "none", None,
     or one made by `mcu_mask`; weights outside it never leave the straight line.
-    Raises TreeMismatchError where the models differ, ValueError for a fraction outside its range.
+    Raises TreeMismatchError where the models differ, UserError for a fraction outside its range.
     """
     trees.check_alike(problem.params, end, "the original and the pre-unlearned model")
     if not 0 < retain_fraction <= 1:
-        raise ValueError(f"retain_fraction lies in (0, 1], given {retain_fraction}")
+        raise UserError(f"retain_fraction lies in (0, 1], given {retain_fraction}")
     if isinstance(beta, str) and beta != ADAPTIVE:
-        raise ValueError(f"beta is a number or {ADAPTIVE!r}, given {beta!r}")
+        raise UserError(f"beta is a number or {ADAPTIVE!r}, given {beta!r}")
     mask_key, half_key, fit_key = jax.random.split(key, 3)
     if isinstance(mask, str):
         mask = mcu_mask(problem, mask_key, kind=mask, keep=keep, retain_filter=retain_filter)
     goal = targets(problem)
-    half_size = max(1, round(retain_fraction * len(problem.retain.y)))
-    half = jax.random.permutation(half_key, len(problem.retain.y))[:half_size]
-    mixed = training.mix(problem.forget, Split(*(jnp.asarray(leaf)[half] for leaf in problem.retain)))
-    path, found = train(
+    half_size = max(1, round(retain_fraction * len(problem.retain)))
+    half = jax.random.permutation(half_key, len(problem.retain))[:half_size]
+    mixed = training.mix(problem.forget, jnp.asarray(problem.retain)[half])
+    path, losses_of_steps = train(
         training.Objective(Partial(_penalised, problem, goal, None if isinstance(beta, str) else beta), (mixed,)),
         problem.params,
         end,
+        problem.data,
         fit_key,
         mask=None if mask is None else mask.mask,
         curve=curve,
@@ -133,7 +136,7 @@ def mcu(
         momentum=momentum,
         batch_size=batch_size,
     )
-    return path, PathInfo(found, goal, mask)
+    return path, PathInfo(losses_of_steps, goal, mask)
 
 
 def _penalised(
@@ -141,22 +144,21 @@ def _penalised(
     goal: paths.Targets,
     beta: float | Float[Any, ""] | None,
     params: Params,
-    batches: tuple[training.Mixed],
+    batches: tuple[tuple[Batch, Bool[Array, "n"]]],
     now: training.Now,
 ) -> tuple[training.Term, ...]:
-    (batch,) = batches
-    logits = training.logits(problem, params, batch.x, now.key)
-    nll, hits = losses.nll(logits, batch.y), losses.correct(logits, batch.y)
+    ((batch, is_forget),) = batches
+    scores = outputs.scores(training.logits(problem, params, batch, now.key), outputs.labels(batch))
     # A batch without forget examples has a forget mean and accuracy of 0, and so no penalty.
     if beta is None:
-        accuracies = (losses.masked_mean(hits, batch.is_forget), losses.masked_mean(hits, ~batch.is_forget))
+        accuracies = (losses.masked_mean(scores.correct, is_forget), losses.masked_mean(scores.correct, ~is_forget))
         beta = adaptive_beta(*accuracies, goal)
-    return training.Term(nll, where=~batch.is_forget), training.Term(nll, -beta, batch.is_forget)
+    return training.Term(scores.loss, where=~is_forget), training.Term(scores.loss, -beta, is_forget)
 
 
 def neutral(problem: Problem, *, weight: float = 0.2) -> training.Objective:
     """Of no method: L_r − λ min(L_f, cap), λ = `weight`, cap = log of the number of classes, the loss of a guess."""
-    return training.Objective(Partial(_neutral, problem, weight), (problem.retain, problem.forget))
+    return training.Objective(Partial(_neutral, problem, weight), (training.retain(problem), training.forget(problem)))
 
 
 def _neutral(
@@ -175,6 +177,7 @@ def train(
     objective: training.Objective,
     start: Params,
     end: Params,
+    data: Any,
     key: RandomKey,
     *,
     mask: Mask | None = None,
@@ -183,39 +186,37 @@ def train(
     sampling: str = "uniform",
     origin: Params | None = None,
     epochs: int = 10,
-    lr: float = 0.01,
-    momentum: float = 0.9,
+    lr: Any = 0.01,
+    momentum: Any = 0.9,
     batch_size: int = 128,
 ) -> tuple[Path, Float[Array, "steps"]]:
     """Trains a path between two models, min over its inner points of E_t [objective at φ(t)]; gives the losses too.
 
     One t a mini-batch, the exact gradient through φ; the ends are not differentiated. Garipov et al. 2018, arXiv
-    1802.10026. objective: of a method (`methods.objective`), or `neutral`. mask: weights outside it never leave where
-    they began. sampling: of t, one of `SAMPLING`. origin: where every inner point begins; None: on the straight line.
-    Raises TreeMismatchError where the models differ, ValueError for another sampling.
+    1802.10026. objective: of a method (`methods.objective`), or `neutral`; data: `Problem.data`. mask: weights outside
+    it never leave where they began. sampling: of t, one of `SAMPLING`. origin: where every inner point begins; None: on
+    the straight line. Raises TreeMismatchError where the models differ, UserError for another sampling.
     """
     trees.check_alike(start, end, "the two ends of a path")
     if sampling not in SAMPLING:
-        raise ValueError(f"t is drawn one of these ways: {', '.join(SAMPLING)}; given {sampling!r}")
+        raise UserError(f"t is drawn one of these ways: {', '.join(SAMPLING)}; given {sampling!r}")
     path = curves.straight(start, end, bends)
     if origin is not None:
         trees.check_alike(start, origin, "the ends of a path and where its inner points begin")
         path = path._replace(inner=trees.stack([origin] * bends))
-    everywhere = jax.tree.map(lambda _: True, path.inner)
-    tree_mask = everywhere if mask is None else mask
-    # Known before compiling, the mask leaves only the trained leaves to differentiate; else it freezes their updates.
-    static = masks.static(tree_mask)
-    moving, still = trees.partition(path.inner, everywhere if static is None else static)
-    terms = Partial(_along(curve, SAMPLING[sampling]), training.as_partial(objective.terms), start, end, still)
     result = training.fit(
-        training.Objective(terms, objective.streams),
-        moving,
+        objective._replace(
+            terms=Partial(_along(curve, SAMPLING[sampling]), trees.as_partial(objective.terms), start, end)
+        ),
+        path.inner,
+        data,
         key,
-        optimizer=optimizers.make("sgd", lr, momentum, mask=tree_mask if static is None else None),
+        optimizer=optimizers.make(optimizers.sgd, lr, momentum),
         epochs=epochs,
         batch_size=batch_size,
+        mask=mask,
     )
-    return path._replace(inner=trees.combine(result.state, still)), result.losses
+    return path._replace(inner=result.state), result.losses
 
 
 def _uniform(key: RandomKey) -> Float[Array, ""]:
@@ -235,10 +236,10 @@ def _along(curve: Curve, draw: Callable) -> Callable[..., tuple[training.Term, .
     """An objective along one kind of curve; cached, so that the same curve is the same function to the compiler."""
 
     def terms(
-        of: Callable, start: Params, end: Params, still: Params, moving: Params, batches: tuple, now: training.Now
+        objective: Callable, start: Params, end: Params, inner: Params, batches: tuple, now: training.Now
     ) -> tuple[training.Term, ...]:
         t_key, model_key = jax.random.split(now.key)
-        params = curve(Path(start, trees.combine(moving, still), end), draw(t_key))
-        return of(params, batches, now._replace(key=model_key))
+        params = curve(Path(start, inner, end), draw(t_key))
+        return objective(params, batches, now._replace(key=model_key))
 
     return terms

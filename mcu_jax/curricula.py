@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
-from mcu_jax import losses, registry
+from mcu_jax import losses
+from mcu_jax.base import Positive
 
 NAMES = ("superloss",)
-NONE = "none"
+
+Curriculum = Callable[..., tuple[Any, Any]]
+"""(values, where, running) -> (values, running): see `superloss`; `Running` starts at `start()`."""
 
 
 class Running(NamedTuple):
@@ -23,28 +25,16 @@ class Running(NamedTuple):
     batches: Float[Array, ""]
 
 
-def make(spec: str) -> Partial | None:
-    """none, NAME or NAME:key=value to (values, where, running) -> (values, running); its numbers are leaves.
-
-    Raises UnknownNameError for a curriculum or option there is not, ValueError for a strength that is not above 0.
-    """
-    if spec == NONE:
-        return None
-    name, options = registry.parse(spec)
-    registry.check(name, (NONE, *NAMES), "curriculum")
-    function = getattr(sys.modules[__name__], name)
-    options = registry.bind(function, options, f"curriculum {name}")
-    if not options.get("strength", 1) > 0:
-        raise ValueError(f"the strength of curriculum {name} must be a number above 0, given {options['strength']}")
-    return Partial(function, **options)
-
-
 def start() -> Running:
     return Running(jnp.zeros(()), jnp.zeros(()))
 
 
 def superloss(
-    values: Float[Array, "n"], where: Bool[Array, "n"] | None, running: Running, *, strength: Any = 10.0
+    values: Float[Array, "n"],
+    where: Bool[Array, "n"] | None,
+    running: Running,
+    *,
+    strength: Annotated[Any, Positive] = 10.0,
 ) -> tuple[Float[Array, "n"], Running]:
     """SuperLoss with τ = the mean loss of this term's batches so far, this one included.
 

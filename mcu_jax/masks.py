@@ -14,19 +14,19 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from mcu_jax import trees
-from mcu_jax.base import Mask, Params, RandomKey
+from mcu_jax.base import Mask, Params, RandomKey, UserError
 
 
 def by_name(params: Params, patterns: str | Sequence[str]) -> Mask:
     """Whole leaves whose name `a/b/c` contains a match of any regular expression.
 
-    Raises ValueError for a pattern that matches no leaf, and lists the names.
+    Raises UserError for a pattern that matches no leaf, and lists the names.
     """
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     names = trees.names(params)
     for pattern in patterns:
         if not any(re.search(pattern, name) for name in names):
-            raise ValueError(f"pattern {pattern!r} matches no parameter; the names are: {', '.join(names)}")
+            raise UserError(f"pattern {pattern!r} matches no parameter; the names are: {', '.join(names)}")
     hits = [any(re.search(pattern, name) for pattern in patterns) for name in names]
     return jax.tree.unflatten(jax.tree.structure(params), hits)
 
@@ -35,16 +35,16 @@ def top_weights(scores: Params, keep: float) -> Mask:
     """The `round(keep · P)` weights of highest score over the whole tree, element by element.
 
     As in SalUn (Fan et al. 2023, arXiv 2310.12508). Ties go to the earlier weight in leaf order, so that the count is
-    exact. Raises ValueError for keep outside [0, 1].
+    exact. Raises UserError for keep outside [0, 1].
     """
     check_fraction("keep", keep)
-    return _exactly(scores, round(keep * trees.size(scores)))
+    return _exactly(scores, round(keep * optax.tree.size(scores)))
 
 
 def top_leaves(scores: Params, keep: float) -> Mask:
     """Whole leaves going down their mean score while the share of weights covered before the leaf is < keep.
 
-    Ties by name. The last leaf may overshoot: see `realised`. Raises ValueError for keep outside [0, 1].
+    Ties by name. The last leaf may overshoot: see `realised`. Raises UserError for keep outside [0, 1].
     """
     check_fraction("keep", keep)
     means = jnp.stack([jnp.mean(leaf.astype(jnp.float32)) for leaf in jax.tree.leaves(scores)])
@@ -59,10 +59,11 @@ def mcu(
     """MCU's two-stage mask, leaf by leaf (Shi & Wang 2025, arXiv 2505.10859): (mask, the leaves dropped by stage one).
 
     grad_retain, grad_forget: gradients of the cross-entropy at θ_o in evaluation mode, summed over the batches of D_r
-    and D_f. A leaf's score is ‖G‖₂ / size. Stage one goes down the retain scores and drops leaves while the weights
-    covered before the leaf are < retain_filter · P; stage two goes down the forget scores over what is left and keeps
-    leaves while the weights kept before the leaf are < keep · P. Ties by name. The last leaf of a stage may overshoot:
-    `realised` tells by how much. Both are traceable. Raises ValueError for a fraction outside [0, 1].
+    and D_f. A leaf's score is ‖G‖₂ / size. Stage one goes down the retain scores and drops leaves, but never the last,
+    while the weights covered before the leaf are < retain_filter · P; stage two goes down the forget scores over what
+    is left and keeps leaves while the weights kept before the leaf are < keep · P. Ties by name. The last leaf of a
+    stage may overshoot: `realised` tells by how much. Both are traceable. Raises UserError for a fraction outside
+    [0, 1].
     """
     check_fraction("keep", keep)
     check_fraction("retain_filter", retain_filter)
@@ -74,20 +75,20 @@ def mcu(
         return jnp.stack([jnp.linalg.norm(g.astype(jnp.float32).ravel()) / g.size for g in jax.tree.leaves(grads)])
 
     every = jnp.ones(len(sizes), bool)
-    dropped = _take_down(scores(grad_retain), sizes, names, retain_filter * total, every)
+    dropped = _take_down(scores(grad_retain), sizes, names, retain_filter * total, every, but_last=True)
     kept = _take_down(scores(grad_forget), sizes, names, keep * total, ~dropped)
     return _leaf_mask(grad_retain, kept), _leaf_mask(grad_retain, dropped)
 
 
 def random(key: RandomKey, params: Params, count: int | Int[Array, ""]) -> Mask:
     """Exactly `count` weights drawn uniformly from the whole tree: the control for a mask of that size."""
-    draws = jax.tree.map(lambda k, p: jax.random.uniform(k, p.shape), trees.split_keys(key, params), params)
+    draws = jax.tree.map(lambda k, p: jax.random.uniform(k, p.shape), optax.tree.split_key_like(key, params), params)
     return _exactly(draws, count)
 
 
 def realised(mask: Mask, params: Params) -> Float[Any, ""]:
     """The share of weights the mask lets move, in [0, 1]."""
-    return count(mask, params) / trees.size(params)
+    return count(mask, params) / optax.tree.size(params)
 
 
 def count(mask: Mask, params: Params) -> Int[Any, ""]:
@@ -97,18 +98,19 @@ def count(mask: Mask, params: Params) -> Int[Any, ""]:
 
 
 def check(mask: Mask, params: Params) -> None:
-    """Raises ValueError, naming the leaf, unless the mask has the tree's structure, is boolean and broadcasts to it."""
+    """Raises UserError, naming the leaf, unless the mask has the tree's structure, is boolean and broadcasts to it."""
     if not trees.same_structure(mask, params):
         raise trees.TreeMismatchError(
             f"a mask has the structure of its parameters {jax.tree.structure(params)}, given {jax.tree.structure(mask)}"
         )
     for name, m, p in zip(trees.names(params), jax.tree.leaves(mask), jax.tree.leaves(params), strict=True):
         if jnp.result_type(m) != jnp.bool_:
-            raise ValueError(f"mask leaf {name!r} must be boolean, given {jnp.result_type(m)}")
+            raise UserError(f"mask leaf {name!r} must be boolean, given {jnp.result_type(m)}")
         shape = jnp.shape(m)
         # where() would silently enlarge the parameter to the mask's shape.
-        if len(shape) > p.ndim or np.broadcast_shapes(shape, p.shape) != p.shape:
-            raise ValueError(f"mask leaf {name!r} of shape {shape} does not broadcast to its parameter's {p.shape}")
+        fits = all(n in (1, size) for n, size in zip(shape[::-1], p.shape[::-1], strict=False))
+        if len(shape) > p.ndim or not fits:
+            raise UserError(f"mask leaf {name!r} of shape {shape} does not broadcast to its parameter's {p.shape}")
 
 
 def freeze(mask: Mask) -> optax.GradientTransformation:
@@ -126,19 +128,19 @@ def freeze(mask: Mask) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def static(mask: Mask) -> Mask | None:
-    """The mask as Python bools where every leaf is a known whole-tensor decision, else None.
+def moving_leaves(mask: Mask) -> Any:
+    """A Python bool for every leaf: whether any weight in it may move. True where that is not known when compiling."""
+    return jax.tree.map(lambda m: trees.is_traced(m) or bool(np.any(m)), mask)
 
-    Known before compilation, a mask spares the gradients of the frozen leaves.
-    """
-    if trees.is_traced(mask) or any(jnp.shape(leaf) != () for leaf in jax.tree.leaves(mask)):
-        return None
-    return jax.tree.map(bool, mask)
+
+def moves_whole_leaves(mask: Mask) -> bool:
+    """Whether the mask is known when compiling, and moves every leaf as a whole or not at all."""
+    return not any(trees.is_traced(m) or bool(np.any(m)) != bool(np.all(m)) for m in jax.tree.leaves(mask))
 
 
 def check_fraction(name: str, value: float) -> None:
     if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be a fraction in [0, 1], given {value}")
+        raise UserError(f"{name} must be a fraction in [0, 1], given {value}")
 
 
 def _align(mask: Any, leaf: Array) -> Array:
@@ -149,7 +151,9 @@ def _sizes(tree: Any) -> np.ndarray:
     return np.array([leaf.size for leaf in jax.tree.leaves(tree)])
 
 
-def _take_down(scores: Array, sizes: np.ndarray, names: list[str], budget: float, allowed: Array) -> Array:
+def _take_down(
+    scores: Array, sizes: np.ndarray, names: list[str], budget: float, allowed: Array, *, but_last: bool = False
+) -> Array:
     """Going down the scores among the allowed leaves, take those before which less than the budget is covered."""
     by_name = np.argsort(np.array(names), kind="stable")
     ranked = jnp.where(allowed, -scores, jnp.inf)[by_name]
@@ -157,7 +161,10 @@ def _take_down(scores: Array, sizes: np.ndarray, names: list[str], budget: float
     covered = jnp.where(allowed, jnp.asarray(sizes, jnp.int32), 0)[order]
     before = jnp.cumsum(covered) - covered
     # Whole numbers: 0.1 · 30 must not count as more than 3.
-    return jnp.zeros(len(sizes), bool).at[order].set(before < math.ceil(round(budget, 6))) & allowed
+    taken = before < math.ceil(round(budget, 6))
+    if but_last:
+        taken = taken.at[-1].set(False)
+    return jnp.zeros(len(sizes), bool).at[order].set(taken) & allowed
 
 
 def _leaf_mask(tree: Any, taken: Array) -> Mask:

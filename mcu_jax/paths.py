@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
-from mcu_jax import curves, losses, metrics, training, trees
-from mcu_jax.base import Curve, Path, Predictions, Problem
+from mcu_jax import curves, metrics, outputs, training, trees
+from mcu_jax.base import Batch, Curve, Evaluation, Path, Problem, UserError
 
 GRID = 1001
 """Points of the fine grid on [0, 1] on which a gap is minimised."""
@@ -34,9 +35,9 @@ class Choice(NamedTuple):
 
 
 def points(count: int) -> np.ndarray:
-    """`count` equally spaced t from 0 to 1, both included. Raises ValueError for fewer than a cubic needs: four."""
+    """`count` equally spaced t from 0 to 1, both included. Raises UserError for fewer than a cubic needs: four."""
     if count < 4:
-        raise ValueError(f"a path needs at least 4 points to put a cubic spline through, given {count}")
+        raise UserError(f"a path needs at least 4 points to put a cubic spline through, given {count}")
     return np.linspace(0, 1, count, dtype=np.float32)
 
 
@@ -45,16 +46,23 @@ def sweep(f: Callable[..., Any], path: Path, ts: Any, curve: Curve = curves.bezi
 
     chunk: how many t are evaluated side by side: 1 a loop, T a full vmap, None the better one (`best_chunk`).
     f: a module-level function or a `jax.tree_util.Partial` of one over arrays: then new values compile nothing.
-    Raises ValueError for a chunk below 1 or a t outside [0, 1].
+    Raises UserError for a chunk below 1 or a t outside [0, 1].
     """
+    f, ts = trees.as_partial(f), _checked(ts)
+    return _sweep(f, path, ts, curve=curve, chunk=_chunk(f, path, ts, chunk))
+
+
+def _checked(ts: Any) -> Float[Array, "T"]:
     ts = jnp.asarray(ts, jnp.float32)
     if not isinstance(ts, jax.core.Tracer) and not bool(jnp.all((ts >= 0) & (ts <= 1))):
-        raise ValueError(f"t lies in [0, 1], given {np.asarray(ts).tolist()}")
+        raise UserError(f"t lies in [0, 1], given {np.asarray(ts).tolist()}")
+    return ts
+
+
+def _chunk(f: Partial, path: Path, ts: Float[Array, "T"], chunk: int | None) -> int:
     if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk is how many t are evaluated side by side, at least 1, given {chunk}")
-    f = training.as_partial(f)
-    chunk = best_chunk(f, path, ts.shape[0]) if chunk is None else min(chunk, ts.shape[0])
-    return _sweep(f, path, ts, curve=curve, chunk=chunk)
+        raise UserError(f"chunk is how many t are evaluated side by side, at least 1, given {chunk}")
+    return best_chunk(f, path, ts.shape[0]) if chunk is None else min(chunk, ts.shape[0])
 
 
 @functools.partial(jax.jit, static_argnames=("curve", "chunk"))
@@ -64,20 +72,20 @@ def _sweep(f: Partial, path: Path, ts: Array, *, curve: Curve, chunk: int) -> An
 
 def best_chunk(f: Callable[..., Any], path: Path, count: int) -> int:
     """1 where f convolves on a CPU (there a batch of kernels becomes a slow grouped convolution), else `count`."""
-    leaves, structure = jax.tree.flatten((training.as_partial(f), path.start))
-    shapes = tuple(jax.ShapeDtypeStruct(jnp.shape(x), getattr(x, "dtype", jnp.result_type(x))) for x in leaves)
-    return 1 if jax.default_backend() == "cpu" and _convolves(structure, shapes) else count
+    leaves, structure = jax.tree.flatten((trees.as_partial(f), path.start))
+    types = tuple(jax.typeof(leaf) for leaf in leaves)  # those jax gives them: of NumPy's indices, int32
+    return 1 if jax.default_backend() == "cpu" and _convolves(structure, types) else count
 
 
 @functools.lru_cache(maxsize=256)
-def _convolves(structure: Any, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> bool:
+def _convolves(structure: Any, types: tuple[Any, ...]) -> bool:
     """Cached, because tracing f takes longer than a small sweep."""
 
     def call(*leaves: Any) -> Any:
         f, params = jax.tree.unflatten(structure, leaves)
         return f(params)
 
-    return convolves(call, *shapes)
+    return convolves(call, *types)
 
 
 def convolves(f: Callable[..., Any], *arguments: Any) -> bool:
@@ -96,28 +104,80 @@ def convolves(f: Callable[..., Any], *arguments: Any) -> bool:
     return search(jax.make_jaxpr(f)(*arguments).jaxpr)
 
 
-def predictions(
-    problem: Problem, path: Path, ts: Any, curve: Curve = curves.bezier, chunk: int | None = None
-) -> Predictions:
-    """Predictions at every t, leaves [T, …]; BatchNorm statistics refreshed from retain data at each.
+def evaluate(
+    problem: Problem,
+    path: Path,
+    ts: Any,
+    curve: Curve = curves.bezier,
+    chunk: int | None = None,
+    *,
+    references: Mapping[str, Any] | None = None,
+) -> Evaluation:
+    """`metrics.evaluate` at every t, leaves [T, …]; BatchNorm statistics refreshed from retain data at each.
 
-    A model that brought running statistics of its own (`problem.stats`) keeps them at t = 0.
+    Every batch is read once for all t. A model that brought running statistics of its own keeps them where the path is
+    at θ_o, and only there. chunk: see `sweep`.
     """
-    found = sweep(Partial(metrics.predict, problem), path, ts, curve, chunk)
-    if problem.stats is None:
-        return found
-    own = metrics.predict(problem, problem.params, problem.stats)
-    at_start = jnp.asarray(ts, jnp.float32) == 0
-    return jax.tree.map(lambda x, y: jnp.where(at_start.reshape(-1, *[1] * y.ndim), y[None], x), found, own)
+    return evaluate_with_ensembles(problem, path, ts, curve, chunk, references=references, members=())[0]
+
+
+def evaluate_with_ensembles(
+    problem: Problem,
+    path: Path,
+    ts: Any,
+    curve: Curve = curves.bezier,
+    chunk: int | None = None,
+    *,
+    references: Mapping[str, Any] | None = None,
+    members: Sequence[Sequence[int]],
+) -> tuple[Evaluation, Evaluation]:
+    """`evaluate`, and the same of ensembles of points, leaves [ensembles, …].
+
+    members: the points of each, by their place in ts; an ensemble says the mean of their probabilities.
+    """
+    ts = _checked(ts)
+    chunk = _chunk(Partial(metrics.evaluate, problem), path, ts, chunk)
+    values = _evaluate(
+        problem, path, ts, dict(references or {}), curve=curve, chunk=chunk, members=tuple(map(tuple, members))
+    )
+    count = ts.shape[0]
+    return jax.tree.map(lambda leaf: leaf[:count], values), jax.tree.map(lambda leaf: leaf[count:], values)
+
+
+@functools.partial(jax.jit, static_argnames=("curve", "chunk", "members"))
+def _evaluate(
+    problem: Problem,
+    path: Path,
+    ts: Array,
+    references: dict[str, Array],
+    *,
+    curve: Curve,
+    chunk: int,
+    members: tuple[tuple[int, ...], ...],
+) -> Evaluation:
+    """Points first, then ensembles."""
+    size = None if chunk == 1 else chunk
+    stats = jax.lax.map(lambda t: training.evaluation_stats(problem, curve(path, t)), ts, batch_size=size)
+
+    def forward(batch: Batch) -> Array:
+        def at(point: tuple[Array, Any]) -> Array:
+            t, own = point
+            return outputs.forward(problem, curve(path, t), batch, own)[0]
+
+        logits = jax.lax.map(at, (ts, stats), batch_size=size)
+        ensembles = [metrics.ensemble(logits[jnp.asarray(chosen)])[None] for chosen in members]
+        return jnp.concatenate([logits, *ensembles])
+
+    return metrics.over_splits(problem, forward, many=1, references=references)
 
 
 @jax.jit
-def accuracies(found: Predictions) -> tuple[Float[Array, "T"], Float[Array, "T"]]:
-    """(accuracy on D_r, accuracy on D_f) at every t, from predictions along a path."""
-    return jax.vmap(metrics.accuracy)(found.retain), jax.vmap(metrics.accuracy)(found.forget)
+def accuracies(evaluation: Evaluation) -> tuple[Float[Array, "T"], Float[Array, "T"]]:
+    """(accuracy on D_r, accuracy on D_f) at every t, from an evaluation along a path."""
+    return jax.vmap(metrics.accuracy)(evaluation.retain), jax.vmap(metrics.accuracy)(evaluation.forget)
 
 
-def gap(retain: Float[Any, "T"], forget: Float[Any, "T"], targets: Targets) -> Float[Array, "T"]:
+def gap(retain: Float[Any, "*T"], forget: Float[Any, "*T"], targets: Targets) -> Float[Array, "*T"]:
     """½ (|Acc_r − Cal_r| + |Acc_f − Cal_f|), as a fraction. Best: 0."""
     return 0.5 * (jnp.abs(jnp.asarray(retain) - targets.retain) + jnp.abs(jnp.asarray(forget) - targets.forget))
 
@@ -127,11 +187,11 @@ def fine_gap(
 ) -> Float[Array, "grid"]:
     """`gap` on `GRID` points of [0, 1], through a cubic not-a-knot spline of each accuracy, clipped to [0, 1].
 
-    ts: known when compiling, increasing from 0 to 1, at least 4 (else ValueError). Traceable in the accuracies.
+    ts: known when compiling, increasing from 0 to 1, at least 4 (else UserError). Traceable in the accuracies.
     """
     ts = np.asarray(ts, np.float64)
     if len(ts) < 4:
-        raise ValueError(f"a cubic spline needs at least 4 points, given {len(ts)}")
+        raise UserError(f"a cubic spline needs at least 4 points, given {len(ts)}")
     from scipy.interpolate import CubicSpline
 
     # A spline is linear in its values, so one matrix serves every path of a sweep, also under vmap.
@@ -150,16 +210,43 @@ def best_t(
 ) -> Choice:
     """The point of smallest `fine_gap`: the smallest t within half a forget example, ¼ · 1/|D_f|, of the minimum.
 
-    Accuracy moves in steps of 1/|D_f|, so the gap has flat bottoms; of equals the one nearest θ_o is taken. (Shi & Wang
-    2025, arXiv 2505.10859, search [0.75, 1] for the bare minimum.) Traceable in the accuracies.
+    Accuracy moves in steps of 1/|D_f|, so the gap has flat bottoms; of equals the one nearest θ_o is taken, but never
+    one before a point that meets both targets. (Shi & Wang 2025, arXiv 2505.10859, search [0.75, 1] for the bare
+    minimum.) The gap given is the spline's: `choose` evaluates it. Traceable in the accuracies.
     """
-    return _first_within(fine_gap(ts, retain, forget, targets), 0.25 / forget_size)
+    return _first_within(jnp.linspace(0, 1, GRID), fine_gap(ts, retain, forget, targets), 0.25 / forget_size)
 
 
 @jax.jit
-def _first_within(gaps: Float[Array, "grid"], tolerance: Any) -> Choice:
-    first = jnp.argmax(gaps <= jnp.min(gaps) + tolerance)
-    return Choice(first / (GRID - 1), gaps[first])
+def _first_within(ts: Float[Array, "n"], gaps: Float[Array, "n"], tolerance: Any) -> Choice:
+    least = jnp.min(gaps)
+    first = jnp.argmax(gaps <= least + jnp.where(least <= _EXACT, _EXACT, tolerance))
+    return Choice(ts[first], gaps[first])
+
+
+_EXACT = 1e-6
+"""A gap of no more is rounding: the point meets both targets."""
+
+
+def choose(
+    problem: Problem,
+    path: Path,
+    ts: np.ndarray,
+    accuracies: tuple[Float[Any, "T"], Float[Any, "T"]],
+    targets: Targets,
+    curve: Curve = curves.bezier,
+) -> Choice:
+    """`best_t` with the gap the model there really has; an evaluated point of a path instead, where that is better.
+
+    accuracies: on D_r and D_f at ts. Of equally good evaluated points the one nearest θ_o, as in `best_t`. Traceable.
+    """
+    size = len(problem.forget)
+    guess = best_t(ts, *accuracies, targets, size)
+    there = metrics.evaluate(problem, curve(path, guess.t))
+    realised = gap(metrics.accuracy(there.retain), metrics.accuracy(there.forget), targets)
+    evaluated = _first_within(jnp.asarray(ts, jnp.float32), gap(*accuracies, targets), 0.25 / size)
+    better = evaluated.gap < realised - _EXACT
+    return Choice(jnp.where(better, evaluated.t, guess.t), jnp.where(better, evaluated.gap, realised))
 
 
 def effective_region(
@@ -199,22 +286,27 @@ SPLITS = ("retain", "forget", "validation", "test")
 
 
 @jax.jit
-def measures(found: Predictions, retrained: Predictions, untrained: Predictions) -> dict[str, Float[Array, "T"]]:
-    """Everything that predictions along a path [T, …] say at every t, by name.
+def measures(evaluation: Evaluation) -> dict[str, Float[Array, "T"]]:
+    """Everything that an evaluation along a path [T, …] says at every t, by name.
 
-    `SPLIT_loss` (mean, nats), `SPLIT_accuracy` of `SPLITS`; `js`: to the retrained model; `zrf`: against an untrained
-    model. Membership attacks are fitted on the host, one t after another: `metrics.mia`.
+    `SPLIT_loss` (mean, nats), `SPLIT_accuracy` of `SPLITS`; with references "retrained" and "untrained", `js`: to the
+    retrained model, `zrf`: against the untrained one. Membership attacks are fitted on the host, one t after another:
+    `metrics.mia`.
     """
 
-    def at_one(one: Predictions) -> dict[str, Array]:
+    def at_one(one: Evaluation) -> dict[str, Array]:
         values = {}
         for split in SPLITS:
-            outputs = getattr(one, split)
-            values[f"{split}_loss"] = jnp.mean(losses.nll(outputs.logits, outputs.labels))
-            values[f"{split}_accuracy"] = metrics.accuracy(outputs)
-        return {**values, "js": metrics.js(one, retrained), "zrf": metrics.zrf(one, untrained)}
+            scores = getattr(one, split)
+            values[f"{split}_loss"] = jnp.mean(scores.loss)
+            values[f"{split}_accuracy"] = metrics.accuracy(scores)
+        if "retrained" in one.js:
+            values["js"] = metrics.js(one, "retrained")
+        if "untrained" in one.js:
+            values["zrf"] = metrics.zrf(one, "untrained")
+        return values
 
-    return jax.vmap(at_one)(found)
+    return jax.vmap(at_one)(evaluation)
 
 
 RISING = ("retain_accuracy", "validation_accuracy", "test_accuracy", "forget_loss", "MIA")
@@ -267,7 +359,7 @@ def arc_length(path: Path, ts: Any, curve: Curve = curves.bezier) -> Float[Array
     """Length of a path in parameter space, Σ ‖φ(tᵢ₊₁) − φ(tᵢ)‖ over increasing t; at least ‖φ(1) − φ(0)‖."""
     ts = jnp.asarray(ts, jnp.float32)
     pairs = (ts[:-1], ts[1:])
-    steps = jax.lax.map(lambda pair: trees.norm(trees.sub(curve(path, pair[1]), curve(path, pair[0]))), pairs)
+    steps = jax.lax.map(lambda pair: optax.tree.norm(optax.tree.sub(curve(path, pair[1]), curve(path, pair[0]))), pairs)
     return jnp.sum(steps)
 
 
@@ -282,11 +374,11 @@ def interior(scores: Float[Any, "T"]) -> Interior:
     """Whether a path holds better models than its ends, by any score whose best value is 0, such as `gap`.
 
     To choose on D_v and report on D_t, the score is `gap` with D_v's accuracy, and θ_o's there, in place of D_r's.
-    Raises ValueError for fewer than 3 points.
+    Raises UserError for fewer than 3 points.
     """
     scores = jnp.asarray(scores)
     if scores.shape[0] < 3:
-        raise ValueError(f"a path without points between its ends has no interior, given {scores.shape[0]} points")
+        raise UserError(f"a path without points between its ends has no interior, given {scores.shape[0]} points")
     inside = scores[1:-1]
     better = inside < jnp.minimum(scores[0], scores[-1])
     return Interior(jnp.mean(better.astype(jnp.float32)), 1 + jnp.argmin(inside))

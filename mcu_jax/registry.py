@@ -1,17 +1,25 @@
-"""Names on a command line or in a file to functions: a module's `NAMES` are the registry, a signature is the schema."""
+"""Names on a command line or in a file to functions: a module's `NAMES` are the registry, a signature is the schema.
+
+Text is read here, where it enters; inside the library there are functions and numbers. `bind` gives the options of a
+function as plain values, to be written to a file, `arguments` makes of them what the function takes.
+"""
 
 from __future__ import annotations
 
 import difflib
+import functools
+import importlib
 import inspect
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
-import yaml
+from mcu_jax import text
+from mcu_jax.base import Named, OneOf, Range, Real, UserError
 
 
-class UnknownNameError(ValueError):
+class UnknownNameError(UserError):
     """A name, or a hyper-parameter, that nothing has."""
 
 
@@ -25,74 +33,182 @@ def check(name: str, names: Iterable[str], what: str) -> None:
     """Raises UnknownNameError, with the nearest name and the whole list, unless the name is one of them."""
     names = list(names)
     if name not in names:
-        raise UnknownNameError(f"there is no {what} {name!r}{_nearest(name, names)} There are: {', '.join(names)}")
+        raise UnknownNameError(
+            f"there is no {what} {text.show(name)}{_nearest(name, names)} There are: {', '.join(names)}"
+        )
 
 
 def parse(spec: str) -> tuple[str, dict[str, Any]]:
-    """`NAME:key=value,key=value` to (name, options); values are read as YAML, `hidden=[64, 64]` included.
+    """`NAME:key=value,key=value` to (name, options); values as `text.read` takes them, `hidden=[64, 64]` included.
 
-    Raises ValueError for a part that is not key=value, or a key given twice.
+    Raises UserError for a part that is not key=value, a key given twice, or a value that cannot be read.
     """
     name, _, rest = spec.partition(":")
     options: dict[str, Any] = {}
     for part in _split(rest):
         key, equals, value = part.partition("=")
         if not equals or not key.strip() or not value.strip():
-            raise ValueError(f"options are written NAME:key=value,key=value; given {part!r} in {spec!r}")
+            raise UserError(
+                f"options are written NAME:key=value,key=value; given {text.show(part)} in {text.show(spec)}"
+            )
         if key.strip() in options:
-            raise ValueError(f"option {key.strip()!r} is given twice in {spec!r}")
-        options[key.strip()] = _value(value)
+            raise UserError(f"option {text.show(key.strip())} is given twice in {text.show(spec)}")
+        try:
+            options[key.strip()] = text.read(value)
+        except text.TextError as error:
+            raise UserError(f"{text.plain(spec)}: {text.plain(key.strip())} cannot be read: {error}") from error
     return name.strip(), options
 
 
+class _Option(NamedTuple):
+    """One hyper-parameter. group: the parameter of the function that it is a field of, None for the function itself."""
+
+    default: Any
+    range: Range
+    words: OneOf | None
+    named: Named | None
+    group: str | None
+
+
 def schema(function: Callable) -> dict[str, Any]:
-    """The keyword-only hyper-parameters of a function that a line of text can set, with their defaults."""
-    parameters = inspect.signature(function).parameters.values()
-    return {
-        p.name: p.default
-        for p in parameters
-        if p.kind == p.KEYWORD_ONLY and not isinstance(p.default, bool) and p.default is not p.empty
-    }
+    """The hyper-parameters of a function that a line of text can set, with their defaults as text would give them.
+
+    A group of settings (a NamedTuple default, such as `train`) stands here as its fields.
+    """
+    return {name: _as_text(option.default, option.named) for name, option in _options(function).items()}
+
+
+@functools.cache
+def _options(function: Callable) -> dict[str, _Option]:
+    hints = typing.get_type_hints(function, include_extras=True)
+    options = {}
+    for parameter in inspect.signature(function).parameters.values():
+        default = parameter.default
+        if parameter.kind != parameter.KEYWORD_ONLY or isinstance(default, bool) or default is parameter.empty:
+            continue
+        if hasattr(default, "_fields"):
+            inner = typing.get_type_hints(type(default), include_extras=True)
+            for field, value in default._asdict().items():
+                options[field] = _option(value, inner[field], parameter.name)
+        else:
+            options[parameter.name] = _option(default, hints.get(parameter.name), None)
+    return options
+
+
+def _option(default: Any, hint: Any, group: str | None) -> _Option:
+    marks = getattr(hint, "__metadata__", ())
+
+    def marked(kind: Any, otherwise: Any = None) -> Any:
+        return next((mark for mark in marks if isinstance(mark, kind)), otherwise)
+
+    return _Option(default, marked(Range, Real), marked(OneOf), marked(Named), group)
 
 
 def bind(function: Callable, options: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """The options as keyword arguments of the function, each of its default's type.
+    """The options as plain values, each of its default's type and in its range.
 
-    Raises UnknownNameError for an option it does not have, ValueError for a value of another type.
+    Raises UnknownNameError for an option the function does not have, UserError for a value of another type, out of its
+    range, or without effect.
     """
-    accepted = schema(function)
+    accepted = _options(function)
     bound = {}
     for name, value in options.items():
         if name not in accepted:
-            listed = ", ".join(f"{k}={v}" for k, v in accepted.items()) or "none"
+            listed = ", ".join(f"{k}={v}" for k, v in schema(function).items()) or "none"
             near = _nearest(name, accepted)
-            raise UnknownNameError(f"{what} has no hyper-parameter {name!r}{near} It has: {listed}")
-        bound[name] = _as(value, accepted[name], f"{what}: {name}")
+            raise UnknownNameError(f"{what} has no hyper-parameter {text.show(name)}{near} It has: {listed}")
+        option = accepted[name]
+        if option.words:
+            check(str(value), option.words.words, name)
+        if option.named:
+            bound[name] = _bind_named(value, option.named, f"{what}: {name}")
+        else:
+            bound[name] = _as(value, option.default, option.range, f"{what}: {name}")
+    for name, chosen in without_effect(function, bound):
+        raise UserError(f"{what}: {name} has no effect with {chosen}, which has none; leave it out")
     return bound
 
 
-def _as(value: Any, default: Any, where: str) -> Any:
+def without_effect(function: Callable, options: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(option, why) of those that the chosen optimiser does not look at."""
+    accepted = _options(function)
+    if "optimizer" not in accepted:
+        return []
+    chosen = options.get("optimizer", _as_text(accepted["optimizer"].default, accepted["optimizer"].named))
+    optimizers = importlib.import_module("mcu_jax.optimizers")
+    optimizer = getattr(optimizers, parse(chosen)[0])
+    shared = ("momentum", "weight_decay")
+    return [
+        (name, f"optimizer {chosen}") for name in shared if name in options and not optimizers.takes(optimizer, name)
+    ]
+
+
+def arguments(function: Callable, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What the function takes for bound options: names as functions, a group's fields as the group."""
+    accepted = _options(function)
+    taken: dict[str, Any] = {}
+    groups: dict[str, dict[str, Any]] = {}
+    for name, value in options.items():
+        option = accepted[name]
+        if option.named and isinstance(value, str):
+            value = _resolve(value, option.named)
+        if option.group:
+            groups.setdefault(option.group, {})[name] = value
+        else:
+            taken[name] = value
+    signature = inspect.signature(function).parameters
+    return {**taken, **{name: signature[name].default._replace(**fields) for name, fields in groups.items()}}
+
+
+def _module(named: Named) -> Any:
+    return importlib.import_module(f"mcu_jax.{named.module}")
+
+
+def _bind_named(value: Any, named: Named, where: str) -> str:
+    """Checked, and as it was written."""
+    if not isinstance(value, str):
+        raise UserError(f"{where} takes NAME or NAME:key=value, given {text.show(value)}")
+    if value != named.none:
+        name, options = parse(value)
+        names = _module(named).NAMES if named.none is None else (named.none, *_module(named).NAMES)
+        check(name, names, named.what)
+        bind(getattr(_module(named), name), options, f"{named.what} {name}")
+    return value
+
+
+def _resolve(value: str, named: Named) -> Any:
+    if value == named.none:
+        return None
+    name, options = parse(value)
+    function = getattr(_module(named), name)
+    taken = arguments(function, bind(function, options, f"{named.what} {name}"))
+    return functools.partial(function, **taken) if taken else function
+
+
+def _as_text(value: Any, named: Named | None) -> Any:
+    if named is None:
+        return value
+    return named.none if value is None else getattr(value, "__name__", value)
+
+
+def _as(value: Any, default: Any, bounds: Range, where: str) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if isinstance(default, float) and number:
-        return float(value)
-    if isinstance(default, int) and number and float(value).is_integer():
-        return int(value)
+    if isinstance(default, int | float) and number:
+        if not bounds.holds(value):
+            raise UserError(f"{where} must be {bounds.words}, given {text.show(value)}")
+        if isinstance(default, float):
+            return float(value)
+        if float(value).is_integer():
+            return int(value)
     if isinstance(default, str) and (isinstance(value, str) or number):
         return value
     if isinstance(default, tuple):
         items = list(value) if isinstance(value, list | tuple) else [value]
-        return tuple(_as(item, default[0], where) for item in items)
+        return tuple(_as(item, default[0], bounds, where) for item in items)
     if isinstance(default, int | float | str):
         kind = {float: "a number", int: "a whole number", str: "a word"}[type(default)]
-        raise ValueError(f"{where} takes {kind} (default {default}), given {value!r}")
+        raise UserError(f"{where} takes {kind} (default {default}), given {text.show(value)}")
     return value
-
-
-def _value(text: str) -> Any:
-    try:
-        return float(text)  # YAML reads 1e-4 as a word
-    except ValueError:
-        return yaml.safe_load(text)
 
 
 def _split(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 from collections.abc import Sequence
@@ -10,11 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from mcu_jax.base import Split
+from mcu_jax.base import UserError
 
 
-class SplitError(ValueError):
+class SplitError(UserError):
     """A split that cannot be made, or does not belong to the data."""
+
+
+class DamagedIndicesError(SplitError):
+    """An index file that is not what was saved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,19 +98,22 @@ def class_index(name: str, class_names: Sequence[str]) -> int:
 
 
 def save(indices: Indices, file: str | pathlib.Path) -> None:
-    """Writes an index file (JSON)."""
+    """Writes an index file (JSON), with a digest of what it says."""
     fields = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in dataclasses.asdict(indices).items()}
-    pathlib.Path(file).write_text(json.dumps(fields) + "\n")
+    pathlib.Path(file).write_text(json.dumps({**fields, "sha256": _digest(fields)}) + "\n")
 
 
 def load(file: str | pathlib.Path, data_hash: str) -> Indices:
-    """Reads an index file. Raises SplitError when it is unreadable or was made for data of another hash."""
+    """Reads an index file. Raises DamagedIndicesError, or SplitError where it was made for data of another hash."""
     try:
         fields: dict[str, Any] = json.loads(pathlib.Path(file).read_text())
+        intact = fields.pop("sha256") == _digest(fields)
         arrays = {k: np.array(fields[k], dtype=np.int64) for k in ("train", "validation", "forget", "retain")}
         indices = Indices(data_hash=fields["data_hash"], forgotten_class=fields["forgotten_class"], **arrays)
-    except (ValueError, KeyError, TypeError) as error:
-        raise SplitError(f"index file {file} is not readable ({error}); delete it and run the command again") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise DamagedIndicesError(f"index file {file} is not readable ({type(error).__name__})") from error
+    if not intact:
+        raise DamagedIndicesError(f"index file {file} is damaged: it is not as it was saved")
     if indices.data_hash != data_hash:
         raise SplitError(
             f"index file {file} was made for data of hash {indices.data_hash[:12]}…, this data has {data_hash[:12]}…: "
@@ -114,6 +122,5 @@ def load(file: str | pathlib.Path, data_hash: str) -> Indices:
     return indices
 
 
-def take(split: Split, indices: np.ndarray) -> Split:
-    """The examples at these indices."""
-    return Split(split.x[indices], split.y[indices])
+def _digest(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()

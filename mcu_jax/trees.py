@@ -1,19 +1,21 @@
-"""Arithmetic on parameter trees."""
+"""Parameter trees, beyond what `jax.tree` and `optax.tree` do."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
+from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
-from mcu_jax.base import Params, RandomKey
+from mcu_jax.base import Params, RandomKey, UserError
 
 
-class TreeMismatchError(ValueError):
+class TreeMismatchError(UserError):
     """Two parameter trees that should agree do not."""
 
 
@@ -22,11 +24,6 @@ def names(tree: Any) -> list[str]:
     return [
         jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree_util.tree_leaves_with_path(tree)
     ]
-
-
-def size(tree: Any) -> int:
-    """Number of scalars in a tree."""
-    return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(tree))
 
 
 def same_structure(a: Any, b: Any) -> bool:
@@ -53,45 +50,9 @@ def check_alike(a: Any, b: Any, what: str = "parameter trees") -> None:
             )
 
 
-def add(a: Params, b: Params) -> Params:
-    return jax.tree.map(jnp.add, a, b)
-
-
-def sub(a: Params, b: Params) -> Params:
-    return jax.tree.map(jnp.subtract, a, b)
-
-
-def scale(factor: float | Float[Array, ""], tree: Params) -> Params:
-    return jax.tree.map(lambda x: jnp.asarray(factor, x.dtype) * x, tree)
-
-
 def lerp(a: Params, b: Params, t: float | Float[Array, ""]) -> Params:
     """(1 − t) a + t b, exact at t = 0 and t = 1."""
     return jax.tree.map(lambda x, y: jnp.asarray(1 - t, x.dtype) * x + jnp.asarray(t, x.dtype) * y, a, b)
-
-
-def zeros_like(tree: Params) -> Params:
-    return jax.tree.map(jnp.zeros_like, tree)
-
-
-def dot(a: Params, b: Params) -> Float[Array, ""]:
-    """Inner product in float32."""
-    products = jax.tree.map(lambda x, y: jnp.vdot(x.astype(jnp.float32), y.astype(jnp.float32)), a, b)
-    return jnp.sum(jnp.stack(jax.tree.leaves(products)))
-
-
-def l1_norm(tree: Params) -> Float[Array, ""]:
-    """Sum of the absolute values of all leaves."""
-    return jnp.sum(jnp.stack([jnp.sum(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree)]))
-
-
-def norm(tree: Params) -> Float[Array, ""]:
-    """Euclidean norm of the whole tree, in float32."""
-    return jnp.sqrt(dot(tree, tree))
-
-
-def where(condition: Bool[Array, ""], a: Any, b: Any) -> Any:
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
 
 
 def all_finite(tree: Any) -> Bool[Array, ""]:
@@ -111,12 +72,6 @@ def unstack(tree: Any) -> list[Any]:
     return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(count)]
 
 
-def split_keys(key: RandomKey, tree: Any) -> Any:
-    """A key for every leaf."""
-    leaves, structure = jax.tree.flatten(tree)
-    return jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
-
-
 def perturb(key: RandomKey, origin: Params, like: Params) -> Params:
     """`origin` and Gaussian noise, in every leaf of the Euclidean norm of `like` − `origin`: as far, elsewhere."""
 
@@ -124,7 +79,7 @@ def perturb(key: RandomKey, origin: Params, like: Params) -> Params:
         noise = jax.random.normal(key, x.shape, x.dtype)
         return x + noise * (jnp.linalg.norm((y - x).ravel()) / jnp.linalg.norm(noise.ravel()))
 
-    return jax.tree.map(leaf, split_keys(key, origin), origin, like)
+    return jax.tree.map(leaf, optax.tree.split_key_like(key, origin), origin, like)
 
 
 def partition(tree: Any, mask: Any) -> tuple[Any, Any]:
@@ -137,6 +92,15 @@ def partition(tree: Any, mask: Any) -> tuple[Any, Any]:
 def combine(kept: Any, rest: Any) -> Any:
     """The inverse of `partition`."""
     return jax.tree.map(lambda a, b: b if a is None else a, kept, rest, is_leaf=lambda x: x is None)
+
+
+def as_partial(function: Callable) -> Partial:
+    """A function as a pytree: its bound arguments are leaves, so that new ones compile nothing."""
+    if isinstance(function, Partial):
+        return function
+    if isinstance(function, functools.partial):
+        return Partial(function.func, *function.args, **function.keywords)
+    return Partial(function)
 
 
 def is_traced(*values: Any) -> bool:

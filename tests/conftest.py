@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import fcntl
-import json
 import os
 import pathlib
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from mcu_jax import datasets, methods, models, runs, splits, training
-from mcu_jax.base import Problem, Split
+from mcu_jax.base import Problem
 
 
 @pytest.fixture(scope="session")
@@ -42,29 +43,36 @@ def digits() -> datasets.Data:
 @pytest.fixture(scope="session")
 def problem(digits: datasets.Data) -> Problem:
     """Random forgetting of 20 % of 120 digits by a trained mlp."""
-    train, validation = splits.carve(len(digits.train.y), 120, 60, 0)
+    train, validation = splits.carve(digits.train_size, 120, 60, 0)
     forget, retain = splits.random_forget(train, 0.2, 0)
     model = models.mlp(num_classes=10, hidden=(16,))
-    arrays = {
-        "forget": splits.take(digits.train, forget),
-        "retain": splits.take(digits.train, retain),
-        "validation": splits.take(digits.train, validation),
-        "test": Split(digits.test.x[:100], digits.test.y[:100]),
-    }
-    arrays = {name: Split(jnp.asarray(split.x), jnp.asarray(split.y)) for name, split in arrays.items()}
-    blank = model.init(jax.random.key(0), arrays["retain"].x[:1])
-    untrained = Problem(model=model, params=blank, num_classes=10, **arrays)
-    whole = Split(*(jnp.concatenate(both) for both in zip(untrained.forget, untrained.retain, strict=True)))
-    params = training.from_scratch(
-        model, whole, jax.random.key(1), augment=None, epochs=30, lr=0.1, momentum=0.9, weight_decay=0.0, batch_size=32
+    data = jax.tree.map(jnp.asarray, digits.examples)
+    params = training.train(
+        model,
+        data,
+        jax.random.key(1),
+        rows=np.concatenate([forget, retain]),
+        epochs=30,
+        lr=0.1,
+        weight_decay=0.0,
+        batch_size=32,
     )
-    return Problem(model=model, params=params, num_classes=10, **arrays)
+    return Problem(
+        model=model,
+        params=params,
+        data=data,
+        forget=forget,
+        retain=retain,
+        validation=validation,
+        test=digits.train_size + np.arange(100),
+        num_classes=10,
+    )
 
 
 @pytest.fixture(scope="session")
 def unlearned(problem: Problem) -> object:
     """A pre-unlearned model of `problem`."""
-    return methods.random_label(problem, jax.random.key(2), epochs=5, lr=0.05, batch_size=32)
+    return methods.random_label(problem, jax.random.key(2), train=training.Training(5, 0.05, batch_size=32))
 
 
 def normed_apply(params: dict, x: jax.Array, stats: dict | None = None) -> tuple[jax.Array, dict]:
@@ -84,12 +92,17 @@ def normed() -> Callable[..., Problem]:
 
     def make(n: int, **changes: object) -> Problem:
         drift = jnp.linspace(-5, 5, n)[:, None] + jax.random.normal(jax.random.key(3), (n, 4))
-        far = Split(1e6 + drift[:8], jnp.arange(min(n, 8)) % 3)
+        count = min(n, 8)
+        far = 1e6 + drift[:count]
         given = {
             "model": models.adapt(normed_apply),
             "params": {"v": jnp.eye(4), "w": jax.random.normal(jax.random.key(5), (4, 3))},
-            **dict.fromkeys(("forget", "validation", "test"), far),
-            "retain": Split(drift, jnp.arange(n) % 3),
+            "data": {
+                "x": jnp.concatenate([drift, far]),
+                "y": jnp.concatenate([jnp.arange(n) % 3, jnp.arange(count) % 3]),
+            },
+            "retain": np.arange(n),
+            **dict.fromkeys(("forget", "validation", "test"), n + np.arange(count)),
             "num_classes": 3,
         }
         return Problem(**{**given, **changes})
@@ -114,28 +127,43 @@ SMALL = {
 
 
 @pytest.fixture(scope="session")
-def compilations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Compiled code is kept between the runs of a test session; gives the environment that tells another process."""
-    directory = str(tmp_path_factory.mktemp("compiled"))
+def compilations(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Where compiled code is kept between the runs of a test session: the environment that tells another process."""
     settings = {
-        "jax_compilation_cache_dir": directory,
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield {name.upper(): str(value) for name, value in settings.items()}
+    return {name.upper(): str(value) for name, value in settings.items()}
+
+
+@contextlib.contextmanager
+def keeping(compilations: dict[str, str]) -> Iterator[None]:
+    """This process keeps them too. Not all the time: what writes them has crashed a long process with jaxlib 0.12."""
+    before = {name.lower(): getattr(jax.config, name.lower()) for name in compilations}
     for name, value in before.items():
-        jax.config.update(name, value)
+        kind = str if value is None else type(value)
+        jax.config.update(name, kind(compilations[name.upper()]))
     compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def kept_compilations(compilations: dict[str, str]) -> Iterator[None]:
+    """For files of tests that make many runs."""
+    with keeping(compilations):
+        yield
 
 
 @pytest.fixture(scope="session")
 def once(
     tmp_path_factory: pytest.TempPathFactory, worker_id: str, compilations: dict[str, str]
-) -> Callable[[str, dict], runs.Run]:
+) -> Callable[[str, dict], Any]:
     """Makes a run by its name and settings, or finds the one that another worker of this test session has made."""
     base = tmp_path_factory.getbasetemp()
     shared = base if worker_id == "master" else base.parent
@@ -147,14 +175,15 @@ def once(
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (place / "results.json").exists():
                 config = runs.from_mapping({**settings, "out": str(place)})
-                (runs.connect if settings.get("kind") == "connect" else runs.unlearn)(config)
-            return runs.Run(place, json.loads((place / "results.json").read_text()))
+                with keeping(compilations):
+                    (runs.connect if settings.get("kind") == "connect" else runs.unlearn)(config)
+            return runs.Run(place, runs.read_results(place))
 
     return make
 
 
 @pytest.fixture(scope="session")
-def finished(once: Callable) -> runs.Run:
+def finished(once: Callable) -> Any:
     """A finished run of `SMALL`. Tests read it; a test that writes copies it first."""
     return once("finished", SMALL)
 
@@ -178,9 +207,27 @@ CONNECTED = {
 
 
 @pytest.fixture(scope="session")
-def connected(once: Callable) -> runs.Run:
+def connected(once: Callable) -> Any:
     """A finished run of `CONNECTED`. Tests read it; a test that writes copies it first."""
     return once("connected", CONNECTED)
+
+
+def with_values(run: runs.Run) -> dict[str, Any]:
+    """Its results, with the values along paths put back from the long table."""
+    table, results = runs.read_table(run.directory), copy.deepcopy(run.results)
+    along = table[table.t.notna() & (table.role != "model")]
+    for path in results.get("paths", ()):
+        subject = "linear" if path["curve"] == "linear" else "mcu"
+        here = along[(along.replicate == path["seed"]) & (along.subject == subject)]
+        path |= {metric: rows.value.tolist() for metric, rows in here.groupby("metric")}
+        path["t"] = here.t[here.metric == "RA"].tolist()
+    for pair in results.get("pairs", ()):
+        here = along[(along.replicate == pair["seed"]) & (along.curve == pair["curve"]) & (along.role == pair["role"])]
+        here = here[(here.a == pair["a"]["label"]) & (here.b == pair["b"]["label"])]
+        names = here.metric.where(~here.metric.isin(["loss", "accuracy"]), here.split + "_" + here.metric)
+        pair["metrics"] = {name: rows.value.tolist() for name, rows in here.groupby(names)}
+        pair["t"] = here.t[here.metric == "js"].tolist()
+    return results
 
 
 def of_pair(results: dict[str, Any], a: str = ENDS[0], b: str = ENDS[1], curve: str = "linear") -> list[dict[str, Any]]:
@@ -190,10 +237,16 @@ def of_pair(results: dict[str, Any], a: str = ENDS[0], b: str = ENDS[1], curve: 
     return found
 
 
-def problem_of(connected: runs.Run, resolved: Any, seed: int) -> Problem:
-    """What the run's models of one seed were unlearned from, and are evaluated on."""
-    split = json.loads((connected.directory / "splits" / f"seed-{seed}.json").read_text())
-    train = resolved.data.train
-    parts = {name: splits.take(train, np.array(split[name])) for name in ("forget", "retain", "validation")}
-    original = runs.load(connected.directory, seed=seed, stage="original")
-    return Problem(model=resolved.model, params=original, test=resolved.data.test, num_classes=10, **parts)
+def problem_of(run: Any, data: datasets.Data, seed: int) -> Problem:
+    """What the models of one seed of a run on digits were unlearned from, and are evaluated on."""
+    indices = splits.load(run.directory / "splits" / f"seed-{seed}.json", data.hash)
+    return Problem(
+        model=models.mlp(num_classes=10),
+        params=runs.load(run.directory, seed=seed, stage="original"),
+        data=jax.tree.map(jnp.asarray, data.examples),
+        forget=indices.forget,
+        retain=indices.retain,
+        validation=indices.validation,
+        test=np.arange(data.train_size, len(data.examples["y"])),
+        num_classes=10,
+    )

@@ -8,6 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from mcu_jax import alignment, models, trees
@@ -67,7 +68,7 @@ def test_another_network_is_brought_closer_and_stays_itself(name: str) -> None:
     model, params, x = network(name)
     _, other, _ = network(name, 1)
     found = alignment.align(model, other, params)
-    near, far = (float(trees.norm(trees.sub(each, params))) for each in (found, other))
+    near, far = (float(optax.tree.norm(optax.tree.sub(each, params))) for each in (found, other))
     assert near < 0.99 * far
     chex.assert_trees_all_close(model.apply(found, x)[0], model.apply(other, x)[0], rtol=1e-3, atol=1e-4)
     chex.assert_trees_all_equal(alignment.align(model, other, params), found)

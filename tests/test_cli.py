@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 import yaml
@@ -24,6 +25,7 @@ from mcu_jax import (
     curricula,
     curves,
     datasets,
+    interrupts,
     methods,
     metrics,
     models,
@@ -31,6 +33,8 @@ from mcu_jax import (
     registry,
     runs,
 )
+
+pytestmark = pytest.mark.usefixtures("kept_compilations")
 
 SETTINGS = "--train-size 60 --validation-size 40 --train.epochs 3 --epochs 3 --points 5 --seeds 0 1"
 FLAGS = SETTINGS.split()
@@ -42,7 +46,9 @@ def numbers(directory: pathlib.Path) -> list:
 
 
 def test_flags_and_settings_are_the_same() -> None:
-    assert dataclass_flags() == set(cli._flags(runs.Config, cli._Own).__annotations__) - {"config", "quiet", "dry_run"}
+    assert dataclass_flags() == set(cli._flags(runs.Config, cli._Own).__annotations__) - {
+        *("config", "quiet", "dry_run", "device", "repair"),
+    }
     assert SMALL == {
         "train_size": 60, "validation_size": 40, "train": {"epochs": 3}, "epochs": 3, "points": 5, "seeds": [0, 1],
     }  # fmt: skip
@@ -58,7 +64,8 @@ def dataclass_flags() -> set[str]:
 def test_help_shows_every_flag_and_nothing_internal(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["unlearn", "--help"]) == 0
     shown = capsys.readouterr().out
-    flags = """dataset data-dir train-size validation-size model train.epochs train.lr train.batch-size forget pre
+    flags = """dataset data-dir data original sample device repair
+    train-size validation-size model train.epochs train.lr train.batch-size forget pre
     baselines beta epochs lr curve mask.kind mask.keep mask.retain-filter points seeds out stages quiet dry-run
     config"""
     for flag in flags.split():
@@ -89,6 +96,13 @@ def test_list_gives_every_name_first_on_its_line(capsys: pytest.CaptureFixture[s
         assert f"{name}={value}" in line
 
 
+def test_the_version_and_completion_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--version"]) == 0
+    assert re.fullmatch(r"mcu-jax \d+\.\d+\.\d+\n", capsys.readouterr().out)
+    assert cli.run(["--tyro-print-completion", "bash"]) == 0
+    assert "complete -F" in capsys.readouterr().out
+
+
 # The main job
 
 
@@ -96,12 +110,12 @@ def test_a_run_says_what_it_does_and_what_it_found(
     finished: runs.Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(finished.directory, tmp_path / "run")
-    shutil.rmtree(next((tmp_path / "run" / "stages").glob("metrics-of-retrain-*")))
+    shutil.rmtree(next((tmp_path / "run" / "stages").glob("sweep-*")))
     assert cli.run(["unlearn", *FLAGS, "--out", str(tmp_path / "run")]) == 0
     shown = capsys.readouterr()
     for text in ("random_label (pre-unlearned)", "straight line", "MCU", "best value", f"Written to {tmp_path}/run"):
         assert text in shown.out
-    assert shown.err.startswith("metrics of retrain: ")
+    assert shown.err.startswith("sweep")
     assert (tmp_path / "run" / "path.png").read_bytes().startswith(b"\x89PNG")
     assert numbers(tmp_path / "run") == numbers(finished.directory)
 
@@ -151,7 +165,7 @@ def test_flags_of_connect_are_its_settings(capsys: pytest.CaptureFixture[str]) -
     assert cli.run(["connect", "--help"]) == 0
     shown = capsys.readouterr().out
     flags = {field.name.replace("_", "-") for field in dataclasses.fields(runs.ConnectConfig)} - {"train"}
-    flags |= {"config", "quiet", "dry-run", "train.epochs", "train.lr", "train.batch-size"}
+    flags |= {"config", "quiet", "dry-run", "device", "repair", "train.epochs", "train.lr", "train.batch-size"}
     assert set(re.findall(r"(?m)^\W? --([a-z][a-z.-]*)", shown)) == flags
     assert "None" not in shown
 
@@ -165,7 +179,7 @@ def test_connecting_says_what_it_found(
     shown = capsys.readouterr()
     for text in ("neggrad_plus – npo", "bezier", "two runs", "best value", "Controls", "Stopping time", "Stability"):
         assert text in shown.out
-    assert f"Written to {tmp_path}/run: results.json, barriers.png, curves.png" in shown.out
+    assert f"Written to {tmp_path}/run: results.json and results.csv, barriers.png, curves.png" in shown.out
     assert shown.err.startswith("controls: ")
     assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
@@ -197,8 +211,20 @@ def test_a_configuration_of_another_command_is_refused(connected: runs.Run, caps
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["unlern"], r"no command 'unlern'; did you mean 'unlearn'? There are: unlearn, connect, list"),
+        (["unlern"], r"no command 'unlern'; did you mean 'unlearn'? There are: unlearn, connect, export, list"),
         (["--quiet"], "no command '--quiet'"),
+        (["--version", "3"], "no command '--version'"),
+        (["export"], "mcu-jax export RUN --to DIR"),
+        (["export", "none", "--to", "x"], "none is not a run directory"),
+        (["unlearn", "--device", "gpo"], "no device 'gpo'; did you mean 'gpu'?"),
+        (["unlearn", "--device", "tpu"], "jax has no tpu in this process"),
+        (["unlearn", "--data", "none.npz"], "data file none.npz cannot be read: No such file"),
+        (["unlearn", "--data", "bad.yaml"], "bad.yaml cannot be used: "),
+        (["unlearn", "--data", "a.npz", "--dataset", "cifar10"], "either data of your own or a dataset"),
+        (["unlearn", "--model", "none.py:net"], "model file none.py cannot be read"),
+        (["unlearn", "--forget", "none.json"], "none.json cannot be read: No such file"),
+        (["unlearn", "--original", "none"], "original: there is no checkpoint in "),
+        (["unlearn", "--pre", "./none"], "pre: there is no checkpoint in ./none"),
         (["list", "methods"], "list takes no arguments"),
         (["connect"], "connect what? Give both ends, as --a finetune --b npo, or a --grid: methods, seeds"),
         (["connect", "--a", "npo", "--b", "npo"], "the same run of one method"),
@@ -211,9 +237,9 @@ def test_a_configuration_of_another_command_is_refused(connected: runs.Run, caps
         (["unlearn", "--points", "four"], "--points"),
         (["unlearn", "--epochs", "2.5"], "--epochs"),
         (["unlearn", "--seeds", "a"], "--seeds"),
-        (["unlearn", "--seeds"], "seeds are one or more"),
-        (["unlearn", "--seeds", "-1"], "seeds are one or more"),
-        (["unlearn", "--lr", "nan"], "lr must be a number above 0"),
+        (["unlearn", "--seeds"], "seeds takes one to 1000 different whole numbers"),
+        (["unlearn", "--seeds", "-1"], "seeds takes one to 1000 different whole numbers"),
+        (["unlearn", "--lr", "nan"], "lr takes a number above 0"),
         (["unlearn", "extra"], "extra"),
         (["unlearn", "--quiet", "3"], "3"),
         (["unlearn", "--out"], "--out"),
@@ -259,11 +285,11 @@ def test_a_loss_that_is_not_finite_ends_with_1(
     stages = str(shutil.copytree(finished.directory / "stages", tmp_path / "stages"))
     arguments = [*FLAGS, "--out", str(tmp_path / "run"), "--stages", stages, "--lr", "1e38"]
     assert cli.run(["unlearn", *arguments]) == 1
-    assert "path: the loss of seed 0 is not finite at step" in capsys.readouterr().err
+    assert "not finite: path, seed 0, at step" in capsys.readouterr().err
 
 
 def test_an_error_of_the_disk_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(runs, "unlearn", full)
@@ -272,7 +298,7 @@ def test_an_error_of_the_disk_is_told_without_a_traceback(monkeypatch: pytest.Mo
 
 
 def test_an_error_of_the_program_is_not_taken_for_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(*_: object) -> None:
+    def wrong(*_: object, **__: object) -> None:
         raise ValueError("a mistake of ours")
 
     monkeypatch.setattr(runs, "unlearn", wrong)
@@ -293,14 +319,15 @@ def test_a_terminal_shows_a_bar_with_loss_and_time_left(monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    with cli._Progress(quiet=False) as progress:
+    with runs.Progress(quiet=False) as progress:
         for name in ("original", "retrain"):  # the second finds the first's bar gone
-            progress.stage(name, [0, 1], 0)
+            progress.stage(name, [0, 1], 0, 1, 2)
             for seed in (0, 1):
                 for step in (10, 20):
                     progress.progress(name, seed, step, 40, 0.25)
                     progress.bar.refresh()
-            whole, *each = progress.bar.tasks  # seeds may be trained at the same time
+            everything, whole, *each = progress.bar.tasks  # seeds may be trained at the same time
+            assert everything.description == "stage 1 of 2"
             assert (whole.description, whole.total) == (f"{name} · 2 seeds", None)
             assert [(task.completed, task.total) for task in each] == [(20, 40)] * 2
             assert [task.description for task in each] == [f"{name} · seed 0", f"{name} · seed 1"]
@@ -310,20 +337,26 @@ def test_a_terminal_shows_a_bar_with_loss_and_time_left(monkeypatch: pytest.Monk
     assert "retrain: 1.0 s, and 2.0 s compiling" in shown
 
 
-def test_interrupting_asks_once_and_stops_at_once_the_second_time(capsys: pytest.CaptureFixture[str]) -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with cli._Progress(quiet=False) as progress:
+def test_interrupting_asks_once_and_stops_at_once_the_second_time(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = {number: threading.Event() for number in (1, 2)}
+    monkeypatch.setattr(interrupts, "end", lambda message: heard[2].set())
+    monkeypatch.setattr(runs.Progress, "note", lambda self, text: (print(text), heard[1].set()))
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with runs.Progress() as progress:
         assert not progress.should_stop()
         signal.raise_signal(signal.SIGINT)
+        assert heard[1].wait(10)
         assert progress.should_stop()
-        assert "Ctrl-C again stops at once" in capsys.readouterr().err
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+        assert "Ctrl-C again stops at once" in capsys.readouterr().out
+        signal.raise_signal(signal.SIGTERM)
+        assert heard[2].wait(10)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_stopping_at_once_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runs, "unlearn", interrupted)
@@ -344,7 +377,7 @@ def test_a_reader_that_stops_reading_is_no_error(compilations: dict[str, str]) -
     read, write = os.pipe()
     os.close(read)
     told = subprocess.run(
-        [sys.executable, "-m", "mcu_jax.cli", "list"],
+        [sys.executable, "-m", "mcu_jax", "list"],
         stdout=write, stderr=subprocess.PIPE, text=True, env=environment(compilations),
     )  # fmt: skip
     os.close(write)
@@ -353,7 +386,7 @@ def test_a_reader_that_stops_reading_is_no_error(compilations: dict[str, str]) -
 
 def test_a_process_ends_with_2_for_bad_input(compilations: dict[str, str], tmp_path: pathlib.Path) -> None:
     told = subprocess.run(
-        [sys.executable, "-m", "mcu_jax.cli", "unlearn", "--model", "mpl"],
+        [sys.executable, "-m", "mcu_jax", "unlearn", "--model", "mpl"],
         capture_output=True, text=True, cwd=tmp_path, env=environment(compilations),
     )  # fmt: skip
     assert told.returncode == 2
@@ -381,7 +414,7 @@ def test_an_interrupted_connection_ends_with_130_and_goes_on(
         for folder in (tmp_path / "stages").glob(f"{kind}-*"):
             shutil.rmtree(folder)
     arguments = [*CONNECT.split(), "--out", str(tmp_path / "run"), "--stages", str(tmp_path / "stages")]
-    command = [sys.executable, "-m", "mcu_jax.cli", *arguments]
+    command = [sys.executable, "-m", "mcu_jax", *arguments]
     first, rest = interrupted(command, compilations)
     assert first.startswith("npo: ")
     assert "give the same command again to go on" in rest
@@ -394,7 +427,7 @@ def test_an_interrupted_connection_ends_with_130_and_goes_on(
 def test_an_interrupted_process_ends_with_130_and_goes_on(
     finished: runs.Run, tmp_path: pathlib.Path, compilations: dict[str, str]
 ) -> None:
-    command = [sys.executable, "-m", "mcu_jax.cli", "unlearn", *FLAGS, "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "mcu_jax", "unlearn", *FLAGS, "--out", str(tmp_path / "run")]
     first, rest = interrupted(command, compilations)
     assert first.startswith("original: ")
     assert "Ctrl-C again stops at once" in rest
@@ -404,14 +437,59 @@ def test_an_interrupted_process_ends_with_130_and_goes_on(
     assert numbers(tmp_path / "run") == numbers(finished.directory)
 
 
+BUSY = """
+    import sys
+    import jax, jax.numpy as jnp
+    from mcu_jax import runs
+
+    with runs.Progress():
+        print("busy", file=sys.stderr, flush=True)
+        jax.jit(lambda x: jax.lax.while_loop(lambda x: x >= 0, lambda x: 1 - x, x))(0).block_until_ready()
+"""
+
+
+def test_compiled_code_that_does_not_end_is_interrupted(tmp_path: pathlib.Path, compilations: dict[str, str]) -> None:
+    (tmp_path / "busy.py").write_text(textwrap.dedent(BUSY))
+    command = [sys.executable, "busy.py"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment(compilations)
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "busy\n"
+        process.send_signal(signal.SIGINT)
+        assert "Ctrl-C again stops at once" in process.stderr.readline()  # while the loop goes on
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read().startswith("mcu-jax: stopped; what was finished is kept")
+        assert process.wait(10) == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_an_import_ends_with_130_and_no_traceback(number: int, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "jax.py").write_text(
+        "import sys, time\nprint('importing', file=sys.stderr, flush=True)\ntime.sleep(60)"
+    )
+    path = os.pathsep.join([str(tmp_path), str(pathlib.Path(__file__).parent.parent)])
+    command = [sys.executable, "-m", "mcu_jax", "list"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "importing\n"
+        process.send_signal(number)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert rest == "mcu-jax: interrupted; what was finished is kept: give the same command again to go on\n"
+
+
 DRIVER = """
     import os, signal, sys
-    from mcu_jax import cli
-    from mcu_jax.runs import _stages
+    from mcu_jax import cli, runs
+    from mcu_jax.runs import _runner
 
-    _stages.SAVE_EVERY_SECONDS = 0.0
+    _runner.SAVE_EVERY_SECONDS = 0.0
 
-    class Killed(cli._Progress):
+    class Killed(runs.Progress):
         def progress(self, name, seed, step, steps, loss):
             if step > kill_after:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -420,7 +498,7 @@ DRIVER = """
             self.stopping = True  # one stage is enough
 
     kill_after = int(sys.argv.pop(1))
-    cli._Progress = Killed
+    runs.Progress = Killed
     cli.main()
 """
 

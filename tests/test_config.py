@@ -51,6 +51,19 @@ def test_every_recipe_resolves_to_hyper_parameters_that_exist() -> None:
         assert set(recipe["train"]) == {field.name for field in dataclasses.fields(runs.Train)}
 
 
+def test_a_curve_is_one_run_however_it_is_written() -> None:
+    assert resolve(curve="bezier").identity() == resolve(curve="bezier:bends=1").identity()
+    assert resolve(curve="polychain:bends=2.0").config.curve == "polychain:bends=2"
+    connection = {"kind": "connect", "a": "finetune", "b": "npo"}
+    first, second = (runs.from_mapping({**connection, "curve": c}) for c in (["bezier"], ["bezier:bends=1", "bezier"]))
+    assert runs.plan(first) == runs.plan(second)
+
+
+def test_a_configuration_made_in_python_is_checked_as_one_from_a_file() -> None:
+    with pytest.raises(runs.ConfigError, match=r"setting train\.epochs takes a whole number above 0"):
+        runs.resolve(runs.Config(train=runs.Train(epochs=0)))
+
+
 def test_a_baseline_mcu_is_the_run_but_for_its_options() -> None:
     spec = "mcu:beta=0.2"
     _, options = resolve(baselines=[spec], curve="polychain:bends=2", mask={"kind": "random"}).methods[spec]
@@ -76,17 +89,18 @@ def test_a_saved_configuration_is_the_same_run() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"seeds": [5]}, {"points": 9}, {"out": "x"}, {"stages": "x"}, {"data_dir": "/elsewhere"}]
-)
+    "change",
+    [{"seeds": [5]}, {"points": 9}, {"baselines": ["ssd"]}, {"baselines": ["mcu:points=9"]}, {"out": "x"},
+     {"stages": "x"}, {"data_dir": "/elsewhere"}],
+)  # fmt: skip
 def test_what_extends_a_run_or_moves_it_leaves_it_the_same_run(change: dict) -> None:
-    baselines = ["mcu:beta=0.2"]
-    assert resolve(baselines=baselines, **change).identity() == resolve(baselines=baselines).identity()
+    assert resolve(**{"baselines": ["mcu:beta=0.2"], **change}).identity() == resolve().identity()
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"epochs": 4}, {"train": {"lr": 0.2}}, {"baselines": ["ssd"]}, {"mask": {"keep": 0.4}}, {"pre": "finetune"},
-     {"baselines": ["mcu:points=9"]}, {"forget": "random:0.3"}, {"train_size": 61}],
+    [{"epochs": 4}, {"train": {"lr": 0.2}}, {"mask": {"keep": 0.4}}, {"pre": "finetune"},
+     {"forget": "random:0.3"}, {"train_size": 61}],
 )  # fmt: skip
 def test_anything_else_is_another_run(change: dict) -> None:
     assert resolve(**change).identity() != resolve().identity()
@@ -100,16 +114,16 @@ BAD = [
     ({"pre": "finetune:optimizer=sofia"}, "no optimizer 'sofia'; did you mean 'sophia'"),
     ({"pre": "finetune:optimizer=adam:b3=1"}, "optimizer adam has no hyper-parameter 'b3'"),
     ({"pre": "finetune:curriculum=superlos"}, "no curriculum 'superlos'; did you mean 'superloss'"),
-    ({"pre": "finetune:curriculum=superloss:strength=0"}, "strength of curriculum superloss must be a number above 0"),
+    ({"pre": "finetune:curriculum=superloss:strength=0"}, "curriculum superloss: strength must be a number above 0"),
     ({"pre": "bad_teacher:temperature=0"}, "temperature must be a number above 0"),
     ({"model": "mlp:hiden=3"}, "no hyper-parameter 'hiden'; did you mean 'hidden'"),
     ({"model": "mlp:hidden=0"}, "positive hidden widths"),
     ({"model": "preresnet:depth=21"}, "depth 6n"),
     ({"pre": "random_lable"}, "did you mean 'random_label'"),
     ({"pre": "random_label:epoch=3"}, "did you mean 'epochs'"),
-    ({"pre": "random_label:epochs=0"}, "above 0, given 0"),
+    ({"pre": "random_label:epochs=0"}, "above 0 and below 2\\*\\*31, given 0"),
     ({"pre": "random_label:lr=nan"}, "above 0, given nan"),
-    ({"pre": "random_label:momentum=inf"}, "finite number, given inf"),
+    ({"pre": "random_label:momentum=inf"}, "a number in .0, 1., given inf"),
     ({"pre": "random_label:lr=fast"}, "takes a number"),
     ({"pre": "random_label:epochs"}, "NAME:key=value"),
     ({"pre": "retrain"}, "yardstick"),
@@ -119,10 +133,10 @@ BAD = [
     ({"baselines": ["mcu"]}, "other options"),
     ({"baselines": ["mcu:pre=finetune"]}, "--pre"),
     ({"baselines": ["mcu:beta=x"]}, "beta is 'adaptive' or a number"),
-    ({"baselines": ["mcu:mask=x"]}, "no mask kind 'x'"),
+    ({"baselines": ["mcu:mask=x"]}, "no mask 'x'"),
     ({"baselines": ["mcu:curve=linear"]}, "no inner point"),
     ({"baselines": ["mcu:points=3"]}, "at least 4 points"),
-    ({"baselines": ["mcu:retain_fraction=0"]}, "above 0"),
+    ({"baselines": ["mcu:retain_fraction=0"]}, "a fraction in .0, 1., given 0"),
     ({"baselines": ["salun:keep=1.5"]}, "fraction in .0, 1., given 1.5"),
     ({"curve": "bezir"}, "did you mean 'bezier'"),
     ({"curve": "linear"}, "no inner point"),
@@ -132,21 +146,34 @@ BAD = [
     ({"beta": "fast"}, "'adaptive' or a number"),
     ({"beta": -1}, "'adaptive' or a number"),
     ({"beta": "nan"}, "'adaptive' or a number"),
-    ({"epochs": 0}, "epochs must be a number above 0, given 0"),
-    ({"lr": 0}, "lr must be a number above 0"),
-    ({"lr": float("nan")}, "lr must be a number above 0, given nan"),
-    ({"train": {"lr": float("inf")}}, "train.lr must be a number above 0, given inf"),
+    ({"epochs": 0}, "epochs takes a whole number above 0 and below .*, given 0"),
+    ({"lr": 0}, "lr takes a number above 0"),
+    ({"lr": float("nan")}, "lr takes a number above 0, given nan"),
+    ({"train": {"lr": float("inf")}}, "train.lr takes a number above 0, given inf"),
     ({"train": {"batch_size": 0}}, "train.batch_size"),
     ({"train": {"epochs": 0}}, "train.epochs"),
-    ({"mask": {"keep": 1.1}}, "mask.keep must be a fraction"),
-    ({"mask": {"keep": float("nan")}}, "mask.keep must be a fraction"),
-    ({"mask": {"retain_filter": -0.1}}, "mask.retain_filter must be a fraction"),
+    ({"mask": {"keep": 1.1}}, "mask.keep takes a fraction"),
+    ({"mask": {"keep": float("nan")}}, "mask.keep takes a fraction"),
+    ({"mask": {"retain_filter": -0.1}}, "mask.retain_filter takes a fraction"),
     ({"mask": {"kind": "mcy"}}, "did you mean 'mcu'"),
     ({"points": 3}, "at least 4 points"),
     ({"seeds": []}, "whole numbers from 0 on"),
     ({"seeds": [-1]}, "whole numbers from 0 on"),
     ({"seeds": [0, 0]}, "different whole numbers"),
     ({"seeds": [2**32]}, "whole numbers"),
+    ({"seeds": range(1001)}, "one to 1000 different"),
+    ({"epochs": 2**31}, "below"),
+    ({"points": 10**9}, "at most 100001"),
+    ({"baselines": ["ssd"] * 101}, "at most 100"),
+    ({"curve": "bezier:bends=1000000000"}, "from 1 to 64"),
+    ({"baselines": ["mcu:bends=65"]}, "from 1 to 64"),
+    ({"baselines": ["mcu:points=1000000"]}, "at most 100001"),
+    ({"pre": "finetune:epochs=1e300"}, "below 2"),
+    ({"pre": "finetune:optimizer=5"}, "optimizer takes NAME or NAME:key=value, given 5"),
+    ({"model": "preresnet:depth=65531"}, "1001 at most"),
+    ({"model": "mlp:hidden=[1000000000]"}, "at most 65536"),
+    ({"model": "mlp:hidden=" + "[" * 30}, "cannot be read"),
+    ({"dataset": "x" * 5000}, "No data set"),
     ({"forget": "random:0"}, "inside .0, 1."),
     ({"forget": "random:1.0"}, "inside .0, 1."),
     ({"forget": "random:nan"}, "inside .0, 1."),
@@ -155,9 +182,9 @@ BAD = [
     ({"forget": "class:10"}, "no class '10'; the classes are: 0, 1"),
     ({"forget": "class:"}, "forget is random:FRACTION"),
     ({"forget": "some"}, "forget is random:FRACTION"),
-    ({"train_size": 0}, "training set is empty"),
+    ({"train_size": 0}, "train_size takes a whole number above 0"),
     ({"train_size": 1190}, "more than the 1200"),
-    ({"validation_size": 0}, "validation set is empty"),
+    ({"validation_size": 0}, "validation_size takes a whole number above 0"),
     ({"train_size": 3, "forget": "class:5"}, "forget set is empty: no training example of class 5"),
     ({"validation_size": 1, "forget": "class:8"}, "validation set is empty without the forgotten class 8"),
 ]  # fmt: skip
@@ -185,12 +212,22 @@ def test_bad_input_is_refused_before_anything_is_made(
         ("lr: fast", "setting lr takes a number, given 'fast'"),
         ("seeds: 0 1", "setting seeds takes a list of whole numbers"),
         ("seeds: [true]", "setting seeds takes a list of whole numbers"),
-        ("baselines: [1]", "setting baselines takes a list of words"),
+        ("baselines: [[ssd]]", "setting baselines takes a list of words"),
         ("model: [mlp]", "setting model takes a word"),
         ("dataset:", "setting dataset takes a word, given None"),
         ("- epochs", "`key: value` lines"),
         ("", "`key: value` lines"),
         ("x: [", "is not YAML"),
+        ("seeds: [10000000000000000000]", "different whole numbers from 0 on, given"),
+        ("epochs: 1e300", "below 2"),
+        ("a: &x [1]", "anchors and aliases .&x. are not read"),
+        ("a: *x", "anchors and aliases"),
+        ("a: !!python/object:os.system x", "tags .* are not read"),
+        ("epochs: " + "1" * 5000, "a whole number of 5000 digits"),
+        ("seeds: " + "[" * 1000, "more than 20 deep"),
+        ("a: 1\na: 2", "given twice"),
+        ("a: 1\n---\na: 2", "second document"),
+        ("epochs: " + "x" * 300_000, "more than 300000 bytes"),
     ],
 )
 def test_a_bad_file_is_refused(text: str, message: str, tmp_path: pathlib.Path) -> None:

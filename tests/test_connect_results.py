@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 import pytest
-from conftest import ENDS, of_pair, problem_of
+from conftest import ENDS, of_pair, problem_of, with_values
 from scipy import special, stats
 from scipy.cluster import hierarchy
 
-from mcu_jax import alignment, methods, metrics, models, runs, trees
-from mcu_jax.runs import _along, _connect_config, _connect_results, _replicate
+from mcu_jax import alignment, metrics, models, runs, trees
+from mcu_jax.runs import _along, _connect_config, _connect_results, _graph, _tasks
+
+pytestmark = pytest.mark.usefixtures("kept_compilations")
 
 # Along a path
 
 
 def test_results_hold_the_schema(connected: runs.Run) -> None:
-    results = connected.results
-    assert json.loads((connected.directory / "results.json").read_text()) == json.loads(json.dumps(results))
-    assert (results["schema"], results["kind"]) == (1, "connect")
+    assert runs.read_results(connected.directory) == connected.results
+    results = with_values(connected)
+    assert (results["schema"], results["kind"]) == (2, "connect")
     ends = [*[(*ENDS, "pair")], *[(name, f"{name}:run=1", "floor") for name in ENDS]]
     found = [(p["a"]["label"], p["b"]["label"], p["role"], p["curve"], p["seed"]) for p in results["pairs"]]
     assert found == [(*end, curve, seed) for end in ends for curve in ("linear", "bezier") for seed in (0, 1)]
@@ -48,7 +50,7 @@ def test_results_hold_the_schema(connected: runs.Run) -> None:
 
 
 def test_barriers_are_what_the_metrics_say(connected: runs.Run) -> None:
-    for pair in connected.results["pairs"]:
+    for pair in with_values(connected)["pairs"]:
         t, values = np.array(pair["t"]), {name: np.array(value) for name, value in pair["metrics"].items()}
         excess = {name: value - ((1 - t) * value[0] + t * value[-1]) for name, value in values.items()}
         expected = {
@@ -79,22 +81,24 @@ def test_the_ends_of_a_path_are_the_models_and_between_them_is_their_mean(connec
         a, b = (runs.load(connected.directory, seed=seed, stage=name) for name in ENDS)
         original = runs.load(connected.directory, seed=seed, stage="original")
         split = json.loads((connected.directory / "splits" / f"seed-{seed}.json").read_text())
-        x, y = data.train.x[split["forget"]], data.train.y[split["forget"]]
-        pair = of_pair(connected.results)[i]
+        x, y = data.train["x"][split["forget"]], data.train["y"][split["forget"]]
+        pair = of_pair(with_values(connected))[i]
         for t, params in ((0, a), (2, trees.lerp(a, b, 0.5)), (4, b)):
             log_p = special.log_softmax(np.asarray(model.apply(params, x)[0], np.float64), -1)
             assert pair["metrics"]["forget_loss"][t] == pytest.approx(-log_p[np.arange(len(y)), y].mean(), abs=1e-4)
         for name, (p, q) in {"a": (a, original), "b": (b, original), "ab": (a, b)}.items():
-            assert pair["distance"][name] == pytest.approx(float(trees.norm(trees.sub(p, q))), rel=1e-4)
+            assert pair["distance"][name] == pytest.approx(float(optax.tree.norm(optax.tree.sub(p, q))), rel=1e-4)
         assert pair["task_cosine"] == pytest.approx(float(metrics.task_cosine(a, b, original)), abs=1e-4)
-        hidden = [model.features(params, data.test.x) for params in (a, b)]
+        hidden = [model.features(params, data.test["x"]) for params in (a, b)]
         assert pair["cka"] == pytest.approx(float(metrics.cka(*hidden)), abs=1e-3)
-        told = [np.asarray(model.apply(params, data.test.x)[0]).argmax(-1) for params in (a, b)]
+        told = [np.asarray(model.apply(params, data.test["x"])[0]).argmax(-1) for params in (a, b)]
         assert pair["disagreement"] == pytest.approx((told[0] != told[1]).mean(), abs=1e-4)
 
 
 def test_a_trained_curve_leaves_its_ends_and_has_another_middle(connected: runs.Run) -> None:
-    for line, curve in zip(of_pair(connected.results), of_pair(connected.results, curve="bezier"), strict=True):
+    for line, curve in zip(
+        of_pair(with_values(connected)), of_pair(with_values(connected), curve="bezier"), strict=True
+    ):
         for name, values in line["metrics"].items():
             bent = curve["metrics"][name]
             assert (bent[0], bent[-1]) == pytest.approx((values[0], values[-1]), abs=1e-5)
@@ -104,17 +108,17 @@ def test_a_trained_curve_leaves_its_ends_and_has_another_middle(connected: runs.
 
 def test_runs_differ_in_the_key_of_unlearning_alone(connected: runs.Run) -> None:
     first, second = (runs.load(connected.directory, seed=0, stage=name) for name in ("npo", "npo:run=1"))
-    assert float(trees.norm(trees.sub(first, second))) > 0
-    floor = of_pair(connected.results, "npo", "npo:run=1")[0]
-    assert floor["distance"]["ab"] < of_pair(connected.results)[0]["distance"]["ab"]
+    assert float(optax.tree.norm(optax.tree.sub(first, second))) > 0
+    floor = of_pair(with_values(connected), "npo", "npo:run=1")[0]
+    assert floor["distance"]["ab"] < of_pair(with_values(connected))[0]["distance"]["ab"]
 
 
 def test_the_floor_is_the_mean_over_seeds_of_the_mean_over_methods(connected: runs.Run) -> None:
     by_seed = [
-        np.mean([of_pair(connected.results, name, f"{name}:run=1")[i]["barriers"]["forget_nats"] for name in ENDS])
+        np.mean([of_pair(with_values(connected), name, f"{name}:run=1")[i]["barriers"]["forget_nats"] for name in ENDS])
         for i in (0, 1)
     ]
-    found = connected.results["floor"]["forget_nats"]
+    found = with_values(connected)["floor"]["forget_nats"]
     assert found["pairs"] == 4
     assert found["mean"] == pytest.approx(np.mean(by_seed))
     low, high = stats.t.interval(0.95, 1, np.mean(by_seed), stats.sem(by_seed))
@@ -139,8 +143,8 @@ def test_interior_points_are_chosen_on_validation_and_told_on_test() -> None:
 
 
 def test_the_share_within_the_spread_of_retrained_models(connected: runs.Run) -> None:
-    for seed, pair in enumerate(of_pair(connected.results)):
-        spread = [r["test_accuracy"] for r in connected.results["retrained"] if r["seed"] == seed]
+    for seed, pair in enumerate(of_pair(with_values(connected))):
+        spread = [r["test_accuracy"] for r in with_values(connected)["retrained"] if r["seed"] == seed]
         values = np.array(pair["metrics"]["test_accuracy"])
         expected = ((values >= min(spread) - 1e-6) & (values <= max(spread) + 1e-6)).mean()
         assert pair["within_retrain"]["test_accuracy"] == pytest.approx(expected)
@@ -150,33 +154,33 @@ def test_the_share_within_the_spread_of_retrained_models(connected: runs.Run) ->
 
 
 def test_a_perturbation_is_as_far_as_the_method_went(connected: runs.Run) -> None:
-    found = connected.results["controls"]["perturbation"]
+    found = with_values(connected)["controls"]["perturbation"]
     assert [(e["method"], e["seed"]) for e in found] == [(name, seed) for name in ENDS for seed in (0, 1)]
     for entry in found:
-        went = of_pair(connected.results)[entry["seed"]]["distance"]["a" if entry["method"] == ENDS[0] else "b"]
+        went = of_pair(with_values(connected))[entry["seed"]]["distance"]["a" if entry["method"] == ENDS[0] else "b"]
         assert entry["distance"]["a"] == pytest.approx(went, rel=1e-3)
         assert entry["distance"]["b"] == pytest.approx(went, rel=1e-3)
         assert entry["distance"]["ab"] > went  # two directions
 
 
 def test_the_retrained_model_is_aligned_first(connected: runs.Run) -> None:
-    for entry in connected.results["controls"]["retrain"]:
+    for entry in with_values(connected)["controls"]["retrain"]:
         load = {name: runs.load(connected.directory, seed=entry["seed"], stage=name) for name in (*ENDS, "retrain")}
         unlearned, model = load[entry["method"]], models.mlp(num_classes=10)
         aligned = alignment.align(model, load["retrain"], unlearned)
-        apart = float(trees.norm(trees.sub(aligned, unlearned)))
+        apart = float(optax.tree.norm(optax.tree.sub(aligned, unlearned)))
         assert entry["distance"]["ab"] == pytest.approx(apart, rel=1e-4)
-        assert apart < float(trees.norm(trees.sub(load["retrain"], unlearned)))
+        assert apart < float(optax.tree.norm(optax.tree.sub(load["retrain"], unlearned)))
         assert set(entry["unaligned"]) == set(entry["barriers"]) == {"retain_nats", "forget_nats", "accuracy"}
-    assert any(e["unaligned"] != e["barriers"] for e in connected.results["controls"]["retrain"])
+    assert any(e["unaligned"] != e["barriers"] for e in with_values(connected)["controls"]["retrain"])
 
 
 def test_the_line_to_the_original_ends_there(connected: runs.Run) -> None:
-    assert {e["distance"]["b"] for e in connected.results["controls"]["original"]} == {0.0}
+    assert {e["distance"]["b"] for e in with_values(connected)["controls"]["original"]} == {0.0}
 
 
 def test_gradient_ascent_is_stopped_at_several_epochs(connected: runs.Run) -> None:
-    found = connected.results["controls"]["stopping"]
+    found = with_values(connected)["controls"]["stopping"]
     assert [(e["epochs"], e["seed"]) for e in found] == [(n, seed) for n in (2, 4, 6, 8, 10) for seed in (0, 1)]
     assert {e["method"] for e in found} == {ENDS[0]}
     for seed in (0, 1):
@@ -187,41 +191,43 @@ def test_gradient_ascent_is_stopped_at_several_epochs(connected: runs.Run) -> No
 def test_continued_training_starts_from_both_ends(connected: runs.Run) -> None:
     resolved = _connect_config.resolve(runs.from_yaml(connected.directory / "config.yaml"))
     for name, seed in itertools.product(ENDS, (0, 1)):
-        problem = problem_of(connected, resolved, seed)
+        problem = problem_of(connected, resolved.data, seed)
         end = runs.load(connected.directory, seed=seed, stage=name)
         further = runs.load(connected.directory, seed=seed, stage=f"continued: {name}")
-        key = _replicate.key(seed, "continued")
-        expected = methods.finetune(dataclasses.replace(problem, params=end), key, **resolved.further)
-        assert float(trees.norm(trees.sub(further, expected))) < 1e-3 * float(trees.norm(trees.sub(end, expected)))
+        key = _graph.draw(seed, "continued").make()
+        expected = _tasks.unlearn(problem, end, key, method="finetune", options=resolved.further)
+        assert float(optax.tree.norm(optax.tree.sub(further, expected))) < 1e-3 * float(
+            optax.tree.norm(optax.tree.sub(end, expected))
+        )
     for i, seed in enumerate((0, 1)):
-        problem = problem_of(connected, resolved, seed)
+        problem = problem_of(connected, resolved.data, seed)
         ends = {
             "before": [runs.load(connected.directory, seed=seed, stage=name) for name in ENDS],
             "barriers": [runs.load(connected.directory, seed=seed, stage=f"continued: {name}") for name in ENDS],
         }
         for when, models_ in ends.items():
-            line = jax.jit(_along.lines)(problem, jax.random.key(0), *(trees.stack([params]) for params in models_))
-            found = of_pair(connected.results)[i]["continued"][when]
+            line = jax.jit(_along.lines)(problem, problem.params, **dict(zip("ab", models_, strict=True)))
+            found = of_pair(with_values(connected))[i]["continued"][when]
             assert found["retain_nats"] == pytest.approx(float(line["retain_loss"][0]), abs=1e-4)
             assert found["accuracy"] == pytest.approx(100 * float(line["accuracy"][0]), abs=1e-3)
 
 
 def test_relearning_starts_at_five_points_of_the_first_curve(connected: runs.Run) -> None:
-    for pair in connected.results["pairs"]:
+    for pair in with_values(connected)["pairs"]:
         assert ("relearning" in pair) == (pair["curve"] == "linear")
-    for pair in of_pair(connected.results):
+    for pair in of_pair(with_values(connected)):
         assert pair["relearning"]["t"] == list(_along.RELEARNED)
     resolved = _connect_config.resolve(runs.from_yaml(connected.directory / "config.yaml"))
     for i, seed in enumerate((0, 1)):
-        problem, found = problem_of(connected, resolved, seed), of_pair(connected.results)[i]["relearning"]
+        problem, found = problem_of(connected, resolved.data, seed), of_pair(with_values(connected))[i]["relearning"]
         ends = [runs.load(connected.directory, seed=seed, stage=name) for name in ENDS]
         for t, steps in zip(found["t"], found["steps"], strict=True):
-            key, lr = _replicate.key(seed, "relearning"), resolved.further["lr"]
+            key, lr = _graph.draw(seed, "relearning").make(), resolved.further["lr"]
             expected = metrics.relearn_steps(
                 problem, trees.lerp(*ends, t), key, lr=lr, batch_size=resolved.config.train.batch_size, limit=100
             )
             assert abs(steps - int(expected)) <= 1  # a last bit may tip a step
-    assert all(0 < r["relearning_steps"] <= _along.LIMIT for r in connected.results["retrained"])
+    assert all(0 < r["relearning_steps"] <= _along.LIMIT for r in with_values(connected)["retrained"])
 
 
 def test_correlations_are_taken_within_a_seed() -> None:

@@ -13,11 +13,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from conftest import CONNECTED, SMALL, problem_of
+from conftest import CONNECTED, SMALL, problem_of, with_values
 
 from mcu_jax import alignment, checkpoint, models, paths, runs, trees
-from mcu_jax.runs import _along, _connect, _connect_config, _stages, _unlearn
+from mcu_jax.runs import _along, _connect_config, _graph, _jobs, _runner, _stages
+
+pytestmark = pytest.mark.usefixtures("kept_compilations")
 
 
 def resolve(**settings: Any) -> _connect_config.Resolved:
@@ -30,7 +33,11 @@ def labels(**settings: Any) -> list[tuple[str, str, str]]:
 
 
 def connect(out: pathlib.Path, observer: Any = None, **settings: Any) -> dict[str, Any]:
-    return runs.connect(runs.from_mapping({**CONNECTED, **settings, "out": str(out)}), observer).results
+    return with_values(runs.connect(runs.from_mapping({**CONNECTED, **settings, "out": str(out)}), observer))
+
+
+def graph(config: Any) -> dict[str, list[_graph.Stage]]:
+    return _jobs._open(config, None, None, repair=False)[1]
 
 
 def without_seconds(results: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +51,7 @@ class Watcher(runs.Silent):
         self.made: list[str] = []
         self.stop_in = stop_in
 
-    def stage(self, name: str, seeds: Any, cached: int) -> None:
+    def stage(self, name: str, seeds: Any, cached: int, number: int, total: int) -> None:
         self.made.append(name)
 
     def should_stop(self) -> bool:
@@ -75,7 +82,7 @@ def test_a_later_run_has_its_floor_and_its_controls_too(tmp_path: pathlib.Path) 
     floors = [("npo:run=0", "npo:run=1", "floor"), (settings["b"], "finetune:lr=0.1234567,run=4", "floor")]
     assert labels(**settings)[1:] == floors
     config = runs.ConnectConfig(**settings, train_size=60, validation_size=40, out=str(tmp_path / "x"))
-    names = set(_connect.Job(config, runs.Silent()).addresses())
+    names = set(graph(config))
     assert {f"controls: {end}" for end in settings.values()} <= names
     assert not any(name.startswith("controls") and "run=4" in name for name in names)
 
@@ -134,32 +141,26 @@ def test_two_sizes_meet_on_what_both_forgot_and_both_retain(tmp_path: pathlib.Pa
     config = runs.ConnectConfig(
         a="npo:forget=0.1", b="npo", train_size=60, validation_size=40, forget="random:0.3", out=str(tmp_path / "x")
     )
-    job = _connect.Job(config, runs.Silent())
-    blank = job.resolved.model.init(jax.random.key(0), job.resolved.data.train.x[:1])
-    for each in job.requests.values():
-        each.take_up([_stages.Stage(blank, 0.0, 0.0)] * 5)
-    pair = job.resolved.pairs[0]
-    small, large = (job.requests[fraction].indices for fraction in (0.1, None))
-    for seed, problem in zip(job.config.seeds, job._problems(pair), strict=True):
-        assert set(small[seed].forget) < set(large[seed].forget)
-        assert len(problem.forget.y) == 6
-        x = job.resolved.data.train.x
-        assert np.array_equal(problem.forget.x, x[small[seed].forget])
-        assert np.array_equal(problem.retain.x, x[large[seed].retain])
-    assert set(job.directory.indices) == {f"seed-{s}{more}" for s in range(5) for more in ("", "-random-0.1")}
+    opened, stages = _jobs._open(config, None, None, repair=False)
+    indices = opened.directory.indices
+    for stage in stages["measures: linear, npo:forget=0.1 to npo"]:
+        small, large = (indices[f"seed-{stage.seed}{more}"] for more in ("-random-0.1", ""))
+        problem = stage.inputs["task"].make()
+        assert set(small.forget) < set(large.forget)
+        assert len(problem.forget) == 6
+        assert np.array_equal(problem.forget, small.forget)
+        assert np.array_equal(problem.retain, large.retain)
+    assert set(indices) == {f"seed-{s}{more}" for s in range(5) for more in ("", "-random-0.1")}
 
 
 def test_what_unlearn_makes_is_found_again() -> None:
     """Originals, retrained and unlearned models of both jobs belong in the same place."""
     given = {"train_size": 60, "validation_size": 40, "seeds": [0, 1]}
-    unlearn = _unlearn.Job(runs.from_mapping({**given, "pre": "npo"}), runs.Silent()).addresses()
-    connected = _connect.Job(
-        runs.from_mapping({**given, "kind": "connect", "a": "npo", "b": "finetune"}), runs.Silent()
-    ).addresses()
+    unlearn = graph(runs.from_mapping({**given, "pre": "npo"}))
+    connected = graph(runs.from_mapping({**given, "kind": "connect", "a": "npo", "b": "finetune"}))
     for name in ("original", "retrain", "npo"):
         assert [a.folder for a in unlearn[name]] == [a.folder for a in connected[name]]
     assert connected["npo"][0].folder != connected["npo:run=1"][0].folder
-    assert [name for name in ("npo", "npo:run=1") if "run" in connected[name][0].key] == ["npo:run=1"]
     folders = [address.folder for each in connected.values() for address in each]
     assert len(set(folders)) == len(folders)
 
@@ -185,12 +186,12 @@ def test_a_retrained_end_is_aligned_and_a_class_may_be_forgotten(tmp_path: pathl
     assert pair["within_retrain"] is None  # of a single model there is no spread
     resolved = _connect_config.resolve(runs.from_yaml(tmp_path / "run" / "config.yaml"))
     aligned = alignment.align(resolved.model, load["retrain"], load["npo"])
-    apart = float(trees.norm(trees.sub(aligned, load["npo"])))
+    apart = float(optax.tree.norm(optax.tree.sub(aligned, load["npo"])))
     assert pair["distance"]["ab"] == pytest.approx(apart, rel=1e-4)
-    assert apart < float(trees.norm(trees.sub(load["retrain"], load["npo"])))
+    assert apart < float(optax.tree.norm(optax.tree.sub(load["retrain"], load["npo"])))
     both = further["npo"], alignment.align(resolved.model, further["retrain"], further["npo"])
-    problem = problem_of(runs.Run(tmp_path / "run", results), resolved, 0)
-    line = jax.jit(_along.lines)(problem, jax.random.key(0), *(trees.stack([params]) for params in both))
+    problem = problem_of(runs.Run(tmp_path / "run", results), resolved.data, 0)
+    line = jax.jit(_along.lines)(problem, problem.params, a=both[0], b=both[1])
     assert pair["continued"]["barriers"]["retain_nats"] == pytest.approx(float(line["retain_loss"][0]), abs=1e-4)
 
 
@@ -200,13 +201,13 @@ def test_the_model_of_mcu_is_read_from_either_job(connected: runs.Run, tmp_path:
         index["npo"][name] = str((connected.directory / place).resolve())
     (tmp_path / "stages.json").write_text(json.dumps({"mcu:pre=npo": index["npo"]}))
     found = runs.load(tmp_path, seed=0, stage="mcu:pre=npo")
-    assert float(trees.norm(trees.sub(found, runs.load(connected.directory, seed=0, stage="npo")))) == 0
+    assert float(optax.tree.norm(optax.tree.sub(found, runs.load(connected.directory, seed=0, stage="npo")))) == 0
 
 
 def test_seconds_count_every_stage_once(connected: runs.Run) -> None:
     stages_ = [checkpoint.read_meta(file.parent) for file in connected.directory.glob("stages/*/manifest.json")]
     for part in ("npo", "bezier", "continued"):
-        own = [meta["seconds"] + meta["compile_seconds"] for meta in stages_ if meta["name"].partition(":")[0] == part]
+        own = [meta["seconds"] + meta["compile_seconds"] for meta in stages_ if meta["label"].partition(":")[0] == part]
         assert connected.results["seconds"][part] == pytest.approx(sum(own), abs=0.06)
 
 
@@ -218,13 +219,13 @@ def test_a_second_run_makes_nothing_and_finds_the_same(connected: runs.Run, tmp_
     watcher = Watcher()
     again = connect(tmp_path / "run", watcher)
     assert watcher.made == []
-    assert without_seconds(again) == without_seconds(connected.results)
+    assert without_seconds(again) == without_seconds(with_values(connected))
 
 
 def test_an_interrupted_run_goes_on_where_it_was(connected: runs.Run, tmp_path: pathlib.Path) -> None:
     shutil.copytree(connected.directory, tmp_path / "run")
     stages = tmp_path / "run" / "stages"
-    for kind in ("npo", "bezier", "measures", "controls", "relearning", "barriers-continued"):
+    for kind in ("npo", "bezier", "measure_path", "measure_model", "controls", "relearning", "lines"):
         assert list(stages.glob(f"{kind}-*"))
         for folder in stages.glob(f"{kind}-*"):
             shutil.rmtree(folder)
@@ -234,7 +235,7 @@ def test_an_interrupted_run_goes_on_where_it_was(connected: runs.Run, tmp_path: 
     again = connect(tmp_path / "run", second)
     assert first.made == ["npo", "npo:run=1"]
     assert "npo" not in second.made
-    assert without_seconds(again) == without_seconds(connected.results)
+    assert without_seconds(again) == without_seconds(with_values(connected))
 
 
 def test_seeds_one_by_one_find_the_same(
@@ -244,11 +245,11 @@ def test_seeds_one_by_one_find_the_same(
     monkeypatch.setattr(paths, "convolves", lambda *_: True)
     shutil.copytree(connected.directory, tmp_path / "run")
     stages = tmp_path / "run" / "stages"
-    for kind in ("npo", "measures", "controls"):
+    for kind in ("npo", "measure_path", "controls"):
         for folder in stages.glob(f"{kind}-*"):
             shutil.rmtree(folder)
     again = connect(tmp_path / "run")
-    for mine, theirs in zip(again["pairs"], connected.results["pairs"], strict=True):
+    for mine, theirs in zip(again["pairs"], with_values(connected)["pairs"], strict=True):
         assert mine["metrics"]["retain_loss"] == pytest.approx(theirs["metrics"]["retain_loss"], rel=2e-3, abs=1e-4)
 
 
@@ -291,9 +292,9 @@ BAD = [
     ({"a": "npo", "b": "finetune", "curve": ["bezir"]}, "did you mean 'bezier'"),
     ({"a": "npo", "b": "finetune", "curve": ["bezier:bends=0"]}, "bends=N"),
     ({"a": "npo", "b": "finetune", "points": 3}, "at least 4 points"),
-    ({"a": "npo", "b": "finetune", "sample": 0}, "sample must be a number above 0"),
-    ({"a": "npo", "b": "finetune", "retrains": 0}, "at least 1, given 0"),
-    ({"a": "npo", "b": "finetune", "curve": ["bezier"], "epochs": 0}, "epochs must be a number above 0"),
+    ({"a": "npo", "b": "finetune", "sample": 0}, "sample takes a whole number above 0"),
+    ({"a": "npo", "b": "finetune", "retrains": 0}, "retrains takes 1 to 1000 of them, given 0"),
+    ({"a": "npo", "b": "finetune", "curve": ["bezier"], "epochs": 0}, "epochs takes a whole number above 0"),
     ({"a": "npo", "b": "finetune", "seeds": []}, "whole numbers from 0 on"),
     ({"a": "npo", "b": "finetune", "pre": "npo"}, "no setting 'pre'"),
     ({"kind": "unlearn", "grid": "seeds"}, "no setting 'grid'"),
@@ -323,9 +324,10 @@ def test_the_directory_of_another_job_is_refused(finished: runs.Run, connected: 
 def test_more_may_be_asked_of_a_run_but_no_other_pair(connected: runs.Run, tmp_path: pathlib.Path) -> None:
     shutil.copytree(connected.directory, tmp_path / "run")
     less = connect(tmp_path / "run", also=["mia"], seeds=[1])
-    assert less["config"]["seeds"] == [0, 1]  # those it has stay
+    assert less["config"]["seeds"] == [1]
     assert "continued" not in less["pairs"][0]
-    assert less["pairs"][0]["metrics"] == connected.results["pairs"][0]["metrics"]
+    assert less["pairs"][0]["barriers"] == connected.results["pairs"][1]["barriers"]
+    assert without_seconds(runs.read_results(tmp_path / "run")) == without_seconds(connected.results)  # it keeps all
     with pytest.raises(runs.ConfigError, match="b is npo there, finetune asked for"):
         connect(tmp_path / "run", b="finetune")
 
@@ -339,35 +341,34 @@ def test_ends_of_another_network_are_refused() -> None:
     )
     objective = training.Objective(lambda *_: (), ())
     with pytest.raises(trees.TreeMismatchError, match="the two ends of a path differ at leaf 'dense0/"):
-        connecting.train(objective, small, large, jax.random.key(0))
+        connecting.train(objective, small, large, {}, jax.random.key(0))
 
 
 # Seeds at the same time
 
 
+def twice(seed: Any, *, wait: float) -> dict[str, Any]:
+    time.sleep(wait)  # so that some wait for their turn
+    if seed == 3 and not wait:
+        raise RuntimeError("seed 3")
+    return {"twice": jnp.asarray(2 * seed)}
+
+
 def test_of_many_seeds_one_by_one_all_are_kept_but_the_one_that_fails(tmp_path: pathlib.Path) -> None:
     store = _stages.Store(tmp_path)
-    maker = _stages.Maker(store, runs.Silent(), together=False)
-    addresses = [_stages.Address("work", seed, {"seed": seed}) for seed in range(6)]
+    runner = _runner.Runner(store, runs.Silent(), together=False)
 
-    def work(seed: Any) -> dict[str, Any]:
-        if seed == 3:
-            raise runs.StageFailedError("seed 3")
-        return {"twice": jnp.asarray(2 * seed)}
+    def stages(wait: float) -> list[_graph.Stage]:
+        leaves = [_graph.Leaf({"seed": seed}, lambda seed=seed: seed) for seed in range(6)]
+        return [_graph.Stage("work", i, twice, {"seed": leaf}, {"wait": wait}) for i, leaf in enumerate(leaves)]
 
-    with pytest.raises(runs.StageFailedError, match="seed 3"):
-        maker.make(addresses, work, [(seed,) for seed in range(6)], (0,))
-    kept = [a.seed for a in addresses if store.has(a)]
+    with pytest.raises(RuntimeError, match="seed 3"):
+        runner.run({"work": stages(0.0)})
+    kept = [stage.seed for stage in stages(0.0) if store.has(stage)]
     assert {0, 1, 2} <= set(kept)
     assert 3 not in kept
-
-    def slow(seed: Any) -> dict[str, Any]:
-        time.sleep(0.05)  # so that some wait for their turn
-        return {"twice": jnp.asarray(2 * seed)}
-
-    addresses = [_stages.Address("slow work", seed, {"slow": seed}) for seed in range(6)]
-    made = maker.make(addresses, slow, [(seed,) for seed in range(6)], (0,))
-    assert [int(stage.result["twice"]) for stage in made] == [0, 2, 4, 6, 8, 10]
+    runner.run({"work": stages(0.05)})
+    assert [int(runner.read(stage)["twice"]) for stage in stages(0.05)] == [0, 2, 4, 6, 8, 10]
 
 
 def test_settings_are_the_fields_of_the_configuration() -> None:

@@ -9,6 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -154,4 +155,4 @@ def test_gradient_agrees_with_finite_differences(curve: object, bends: int) -> N
 
     difference = (value(jnp.float32(step)) - value(jnp.float32(-step))) / (2 * step)
     grads = jax.grad(lambda inner: bowl(curve(given_path._replace(inner=inner), 0.4)))(given_path.inner)
-    np.testing.assert_allclose(trees.dot(grads, direction), difference, rtol=5e-3, atol=1e-3)
+    np.testing.assert_allclose(optax.tree.vdot(grads, direction), difference, rtol=5e-3, atol=1e-3)

@@ -35,7 +35,7 @@ def prepare(
     sizes: tuple[int, ...] = (8,),
     splits: tuple[str, ...] = ("train", "test"),
     labels: tuple[int, ...] = (0, 1, 2),
-) -> dict[str, base.Split]:
+) -> dict[str, base.Batch]:
     """Writes what tfds prepares, which tfds itself cannot do without TensorFlow. Returns what it holds."""
     from array_record.python import array_record_module
     from PIL import Image
@@ -63,7 +63,7 @@ def prepare(
             writer.write(example.SerializeToString())
         writer.close()
         if len(sizes) == 1:
-            held[split] = base.Split(np.stack(xs), np.array(ys, np.int32))
+            held[split] = {"x": np.stack(xs), "y": np.array(ys, np.int32)}
         infos.append(
             {
                 "name": split,
@@ -108,19 +108,29 @@ def edit(file: pathlib.Path, old: str, new: str) -> None:
 def test_digits_are_always_the_same() -> None:
     data = datasets.load("digits")
     assert data.hash == DIGITS_HASH == _data.digest(data.train, data.test)
-    assert data.train.x.shape == (1200, 8, 8, 1)
-    assert data.test.x.shape == (597, 8, 8, 1)
-    assert (data.train.x.dtype, data.train.y.dtype) == (np.uint8, np.int32)
-    assert (data.train.x.min(), data.train.x.max()) == (0, 255)
+    assert data.train["x"].shape == (1200, 8, 8, 1)
+    assert data.test["x"].shape == (597, 8, 8, 1)
+    assert (data.train["x"].dtype, data.train["y"].dtype) == (np.uint8, np.int32)
+    assert (data.train["x"].min(), data.train["x"].max()) == (0, 255)
     assert data.class_names == tuple("0123456789")
     assert data.augment is None
-    assert min(np.bincount(data.train.y)) > 100
+    assert min(np.bincount(data.train["y"])) > 100
+
+
+def test_a_set_holds_its_examples_once() -> None:
+    data = datasets.load("digits")
+    assert data.train_size == 1200
+    for name, whole in data.examples.items():
+        assert len(whole) == 1797
+        for part, rows in ((data.train, slice(0, 1200)), (data.test, slice(1200, None))):
+            assert np.shares_memory(part[name], whole)
+            np.testing.assert_array_equal(part[name], whole[rows])
 
 
 def test_hash_sees_order_and_shape() -> None:
     data = datasets.digits()
-    swapped = base.Split(data.train.x, data.train.y[::-1])
-    flat = base.Split(data.train.x.reshape(1200, 64), data.train.y)
+    swapped = {"x": data.train["x"], "y": data.train["y"][::-1]}
+    flat = {"x": data.train["x"].reshape(1200, 64), "y": data.train["y"]}
     assert len({_data.digest(train, data.test) for train in (data.train, swapped, flat)}) == 3
 
 
@@ -130,9 +140,9 @@ def test_prepared_set_comes_back_as_written(tmp_path: pathlib.Path, channels: in
     assert datasets.prepared(tmp_path) == ["tiny"]
     data = datasets.load("tiny", tmp_path)
     for split, expected in ((data.train, held["train"]), (data.test, held["test"])):
-        np.testing.assert_array_equal(split.x, expected.x)
-        np.testing.assert_array_equal(split.y, expected.y)
-        assert (split.x.dtype, split.y.dtype) == (np.uint8, np.int32)
+        np.testing.assert_array_equal(split["x"], expected["x"])
+        np.testing.assert_array_equal(split["y"], expected["y"])
+        assert (split["x"].dtype, split["y"].dtype) == (np.uint8, np.int32)
     assert data.class_names == ("ant", "bee", "cat")
     assert data.augment is (datasets.crop_and_flip if channels == 3 else None)
 
@@ -141,7 +151,7 @@ def test_validation_stands_in_for_test_and_configs_are_found(tmp_path: pathlib.P
     held = prepare(tmp_path, "tiny/red", splits=("train", "validation"))
     assert datasets.prepared(tmp_path) == ["tiny/red"]
     data = datasets.load("tiny/red", tmp_path)
-    np.testing.assert_array_equal(data.test.x, held["validation"].x)
+    np.testing.assert_array_equal(data.test["x"], held["validation"]["x"])
 
 
 def test_reads_neither_tensorflow_nor_tfds_once_cached(tmp_path: pathlib.Path) -> None:
@@ -190,10 +200,10 @@ def test_cache_is_trusted_by_content_only(tmp_path: pathlib.Path, cache: pathlib
     prepare(tmp_path)
     data = datasets.load("tiny", tmp_path)
     (file,) = cache.iterdir()
-    changed = base.Split(data.train.x[::-1], data.train.y)
+    changed = {"x": data.train["x"][::-1], "y": data.train["y"]}
     _cache.write(file, changed, data.test, data.hash)  # a valid file whose content is not what it says
     assert _cache.read(file) is None
-    np.testing.assert_array_equal(datasets.load("tiny", tmp_path).train.x, data.train.x)
+    np.testing.assert_array_equal(datasets.load("tiny", tmp_path).train["x"], data.train["x"])
 
 
 def test_changed_set_is_decoded_again(tmp_path: pathlib.Path) -> None:
@@ -207,14 +217,14 @@ def test_unwritable_cache_does_not_matter(tmp_path: pathlib.Path, monkeypatch: p
     held = prepare(tmp_path)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MCU_JAX_CACHE", str(tmp_path / "file" / "cache"))
-    np.testing.assert_array_equal(datasets.load("tiny", tmp_path).train.x, held["train"].x)
+    np.testing.assert_array_equal(datasets.load("tiny", tmp_path).train["x"], held["train"]["x"])
 
 
 def test_unknown_names_say_what_there_is(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(tmp_path)
     with pytest.raises(ValueError, match=r"embedded are digits.*given data_dir\) has tiny.*mean 'tiny'") as caught:
         datasets.load("tinny", tmp_path)
-    assert "pip install 'mcu-jax[prepare]'" in str(caught.value)
+    assert "pip install tensorflow" in str(caught.value)
     assert "file_format='array_record').download_and_prepare()" in str(caught.value)
     with pytest.raises(ValueError, match=r"Did you mean 'digits'"):
         datasets.load("digit", tmp_path)
@@ -228,7 +238,7 @@ def test_unknown_names_say_what_there_is(tmp_path: pathlib.Path, monkeypatch: py
     with pytest.raises(ValueError, match=r"by default the data_dir\) has none"):
         datasets.load("tiny")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    assert datasets.load("tiny").train.y.shape == (20,)
+    assert datasets.load("tiny").train["y"].shape == (20,)
 
 
 def test_unusable_sets_say_why(tmp_path: pathlib.Path) -> None:

@@ -15,18 +15,32 @@ import jax
 import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 from jax.flatten_util import ravel_pytree
 
-from mcu_jax import connect, curves, masks, methods, models, paths, registry, training, trees
-from mcu_jax.base import Problem, Split
+from mcu_jax import (
+    connect,
+    curves,
+    masks,
+    methods,
+    models,
+    optimizers,
+    paths,
+    registry,
+    sharding,
+    sources,
+    training,
+    trees,
+)
+from mcu_jax.base import Problem, UserError
 
 KEYS = jax.random.split(jax.random.key(21), 2)
 FEW = {"epochs": 2, "batch_size": 16, "lr": 0.05}
 QUICK: dict[str, dict] = {
     **dict.fromkeys(methods.NAMES, FEW),
-    "sfron": {"steps": 6, "batch_size": 32, "alpha": 1.0, "forget_every": 2},
+    "sfron": {"steps": 6, "batch_size": 32, "alpha": 1.0, "forget_every": 2, "lr": 0.05},
     "ssd": {"alpha": 1.0, "fisher_batch": 32},
     "influence": {"samples": 40, "damping": 0.1},
     "fisher_noise": {"alpha": 0.01, "fisher_batch": 32},
@@ -101,9 +115,15 @@ def run(problem: Problem, unlearned: Any, compiled: list) -> Run:
 
     @functools.cache
     def compute(name: str, key: int = 0) -> Any:
-        return getattr(methods, name)(problem, KEYS[key], **options(name, unlearned))
+        return call(name, problem, KEYS[key], **options(name, unlearned))
 
     return compute
+
+
+def call(name: str, problem: Problem, key: jax.Array, **given: Any) -> Any:
+    """A method with its options flat, as a line of text gives them."""
+    method = getattr(methods, name)
+    return method(problem, key, **registry.arguments(method, given))
 
 
 def options(name: str, pre: Any) -> dict:
@@ -116,7 +136,7 @@ def test_result_is_a_finite_model_of_the_same_tree_and_another_one(problem: Prob
     result = run(name)
     chex.assert_trees_all_equal_shapes_and_dtypes(result, problem.params)
     chex.assert_tree_all_finite(result)
-    assert float(trees.norm(trees.sub(result, problem.params))) > 1e-4, "a no-op"
+    assert float(optax.tree.norm(optax.tree.sub(result, problem.params))) > 1e-4, "a no-op"
     chex.assert_trees_all_equal(before, jax.tree.leaves(problem))
 
 
@@ -127,10 +147,10 @@ def test_same_key_same_bits_and_another_key_others(
     first, other = run(name), run(name, 1)
     before = len(compiled)
     assert before, "the listener is deaf"
-    again = getattr(methods, name)(problem, KEYS[0], **options(name, unlearned))
+    again = call(name, problem, KEYS[0], **options(name, unlearned))
     assert len(compiled) == before
     chex.assert_trees_all_equal(first, again)
-    difference = float(trees.norm(trees.sub(first, other)))
+    difference = float(optax.tree.norm(optax.tree.sub(first, other)))
     assert difference == 0 if name in KEYLESS else difference > 1e-5
 
 
@@ -138,18 +158,18 @@ def test_same_key_same_bits_and_another_key_others(
 def test_new_values_compile_nothing(problem: Problem, unlearned: Any, run: Run, name: str, compiled: list) -> None:
     """Of the key, the models, and every number but shares of a set or mask, which are sizes."""
     run(name)
-    method = getattr(methods, name)
-    numbers = {**registry.schema(method), "beta": 0.2} if name == "mcu" else registry.schema(method)
+    schema = registry.schema(getattr(methods, name))
+    numbers = {**schema, "beta": 0.2} if name == "mcu" else schema
     sizes = {"keep", "retain_filter", "retain_fraction"}
     new = {k: 0.9 * QUICK[name].get(k, v) for k, v in numbers.items() if isinstance(v, float) and k not in sizes}
     given = {**options(name, unlearned), **new}
     if name == "mcu":
-        method(problem, KEYS[1], **{**given, "beta": 0.3})  # a fixed beta is another objective
+        call(name, problem, KEYS[1], **{**given, "beta": 0.3})  # a fixed beta is another objective
     before = len(compiled)
     moved = dataclasses.replace(problem, params=jax.tree.map(lambda x: x * jnp.float32(1.01), problem.params))
     assert len(compiled) - before <= 4  # `moved` itself
     before = len(compiled)
-    method(moved, KEYS[1], **given)
+    call(name, moved, KEYS[1], **given)
     assert len(compiled) == before
 
 
@@ -158,10 +178,47 @@ def test_vmap_over_keys_is_a_loop(problem: Problem, unlearned: Any, run: Run, na
     @jax.jit
     @functools.partial(jax.vmap, in_axes=(None, 0))
     def mapped(problem: Problem, key: jax.Array) -> Any:
-        return getattr(methods, name)(problem, key, **options(name, unlearned))
+        return call(name, problem, key, **options(name, unlearned))
 
     for i, result in enumerate(trees.unstack(mapped(problem, KEYS))):
         chex.assert_trees_all_close(result, run(name, i), rtol=1e-3, atol=1e-5)
+
+
+@pytest.fixture(scope="session")
+def mesh() -> jax.sharding.Mesh:
+    return jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+@every_method
+def test_a_mesh_of_devices_gives_the_numbers_of_one(
+    problem: Problem, unlearned: Any, run: Run, mesh: jax.sharding.Mesh, name: str
+) -> None:
+    with sharding.use(mesh):
+        result = call(name, problem, KEYS[0], **options(name, unlearned))
+    chex.assert_trees_all_close(result, run(name), rtol=1e-3, atol=1e-5)
+    devices = {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(result)}
+    assert devices == ({1} if name in {"ssd", "influence", "fisher_noise"} else {4}), "what has no loop has no mesh"
+
+
+def test_each_device_of_a_mesh_computes_its_quarter_of_a_batch(problem: Problem, mesh: jax.sharding.Mesh) -> None:
+    """Of 32 examples 8, from the pixels to the 10 logits; the state is given from segment to segment, not copied."""
+
+    def terms(params: Any, batches: tuple, now: training.Now) -> tuple[training.Term]:
+        ((x, y),) = (batch.values() for batch in batches)
+        return (training.Term(by_definition(problem.model.apply(params, x)[0], y)),)
+
+    objective = training.Objective(terms, (training.retain(problem),))
+    chain = optimizers.make(optimizers.sgd, 0.1, 0.9)
+    state = training.begin(objective, problem.params, problem.data, chain, None)
+    start = training.Fit(state, jnp.zeros(7), jnp.asarray(-1, jnp.int32))
+    arguments = (start, training.descend(objective.terms, chain), objective.streams, problem.data, KEYS[0], 0, 7)
+    for given, mine, others in ((None, 32, 8), (mesh, 8, 32)):
+        text = training._compiled.lower(*arguments, batch_size=32, mesh=given).compile().as_text()
+        for shape in ("f32[{},10]", "f32[{},64]", "f32[{},16]"):
+            assert shape.format(mine) in text
+            assert shape.format(others) not in text
+        assert "all-reduce" in text if given else "all-reduce" not in text
+        assert "input_output_alias" in text
 
 
 @every_method
@@ -170,8 +227,7 @@ def test_signature_is_the_schema_with_the_papers_defaults(name: str) -> None:
     parameters = list(inspect.signature(method).parameters.values())
     assert [p.name for p in parameters[:2]] == ["problem", "key"]
     assert all(p.kind == p.KEYWORD_ONLY and p.default is not p.empty for p in parameters[2:])
-    defaults = {p.name: p.default for p in parameters[2:]}
-    assert DEFAULTS[name].items() <= defaults.items()
+    assert DEFAULTS[name].items() <= registry.schema(method).items()
     assert name == "retrain" or re.search(r"\d{4}\.\d{4,5}", method.__doc__), "a paper"
 
 
@@ -181,17 +237,35 @@ LR, STEPS = 0.02, 3
 WHOLE = {"epochs": STEPS, "lr": LR, "batch_size": 1000}
 
 
-def cross_entropy(problem: Problem, params: Any, split: Split) -> jax.Array:
+class Examples(NamedTuple):
+    x: jax.Array
+    y: jax.Array
+
+
+def examples(problem: Problem, split: str) -> Examples:
+    batch = sources.take(problem.data, getattr(problem, split))
+    return Examples(batch["x"], batch["y"])
+
+
+def replaced(problem: Problem, **splits: Examples) -> Problem:
+    """The problem with other examples in some of its splits."""
+    data, rows = problem.data, {}
+    for name, split in splits.items():
+        rows[name] = len(data["y"]) + np.arange(len(split.y))
+        data = {"x": jnp.concatenate([data["x"], split.x]), "y": jnp.concatenate([data["y"], split.y])}
+    return dataclasses.replace(problem, data=data, **rows)
+
+
+def cross_entropy(problem: Problem, params: Any, split: Examples) -> jax.Array:
     """By its definition."""
-    log_p = jax.nn.log_softmax(problem.model.apply(params, split.x)[0])
-    return -jnp.mean(jnp.take_along_axis(log_p, split.y[:, None], 1))
+    return jnp.mean(by_definition(problem.model.apply(params, split.x)[0], split.y))
 
 
 gradient = jax.jit(jax.grad(cross_entropy, argnums=1))
 
 
 def plain_sgd(slope: Callable, params: Any, decay: float = 0.0) -> Any:
-    velocity, slope = trees.zeros_like(params), jax.jit(slope)
+    velocity, slope = optax.tree.zeros_like(params), jax.jit(slope)
     for step in range(STEPS):
         grads = slope(params, jnp.float32(step))
         velocity = jax.tree.map(lambda v, g, p: 0.9 * v + g + decay * p, velocity, grads, params)
@@ -269,14 +343,14 @@ def by_definition(nll_logits: jax.Array, labels: jax.Array) -> jax.Array:
 def test_objective_is_the_formula(problem: Problem, name: str) -> None:
     """`left`: the share of steps to come, with which l1's penalty falls to 0."""
     objective, given, decay = OBJECTIVES[name]
-    fresh = problem.model.init(jax.random.fold_in(KEYS[0], 1), problem.retain.x[:1])
+    fresh = problem.model.init(jax.random.fold_in(KEYS[0], 1), examples(problem, "retain").x[:1])
 
     def look(params: Any, original: Any, left: Any) -> Seen:
-        forget, retain = (problem.model.apply(params, split.x)[0] for split in (problem.forget, problem.retain))
+        forget, retain = (problem.model.apply(params, examples(problem, name).x)[0] for name in ("forget", "retain"))
         norm = sum(jnp.sum(jnp.abs(leaf)) for leaf in jax.tree.leaves(params))
-        nll = by_definition(forget, problem.forget.y), by_definition(retain, problem.retain.y)
-        random = problem.model.apply(fresh, problem.forget.x)[0]
-        return Seen(*nll, forget, retain, original, random, problem.forget.y, norm, left)
+        nll = by_definition(forget, examples(problem, "forget").y), by_definition(retain, examples(problem, "retain").y)
+        random = problem.model.apply(fresh, examples(problem, "forget").x)[0]
+        return Seen(*nll, forget, retain, original, random, examples(problem, "forget").y, norm, left)
 
     original = look(problem.params, None, None)
 
@@ -284,62 +358,89 @@ def test_objective_is_the_formula(problem: Problem, name: str) -> None:
         return objective(look(params, original, 1 - step / STEPS))
 
     expected = plain_sgd(jax.grad(loss), problem.params, decay)
-    found = getattr(methods, name)(problem, KEYS[0], **WHOLE, **given)
+    found = call(name, problem, KEYS[0], **WHOLE, **given)
     chex.assert_trees_all_close(found, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_grad_diff_takes_as_many_of_either_set(problem: Problem) -> None:
     """Of 24 forget examples and one class of retain examples, so that which of these are drawn is no matter."""
-    retain = Split(problem.retain.x * 0 + problem.retain.x[:1], problem.retain.y * 0 + problem.retain.y[:1])
-    problem = dataclasses.replace(problem, retain=retain)
+    retain = examples(problem, "retain")
+    problem = replaced(problem, retain=Examples(retain.x * 0 + retain.x[:1], retain.y * 0 + retain.y[:1]))
     expected = plain_sgd(
         lambda params, step: jax.tree.map(
             lambda f, r: 0.6 * r - 0.5 * f,
-            *(gradient(problem, params, split) for split in (problem.forget, problem.retain)),
+            *(gradient(problem, params, examples(problem, split)) for split in ("forget", "retain")),
         ),
         problem.params,
     )
-    found = methods.grad_diff(problem, KEYS[0], forget_weight=0.5, retain_weight=0.6, **WHOLE)
+    found = call("grad_diff", problem, KEYS[0], forget_weight=0.5, retain_weight=0.6, **WHOLE)
     chex.assert_trees_all_close(found, expected, rtol=1e-3, atol=1e-5)
     seen = methods._grad_diff.objective(problem, KEYS[0], forget_weight=0.5, retain_weight=0.6)
-    now = training.Now(jnp.asarray(0), jnp.asarray(1), KEYS[0])
-    terms = seen.terms(problem.params, (problem.forget, problem.retain), now)
-    assert [len(term.values) for term in terms] == [len(problem.forget.y)] * 2
+    now = training.Now(jnp.asarray(0), jnp.asarray(1), KEYS[0], jnp.asarray(0))
+    batches = tuple(sources.take(problem.data, rows) for rows in (problem.forget, problem.retain))
+    terms = seen.terms(problem.params, batches, now)
+    assert [len(term.values) for term in terms] == [len(examples(problem, "forget").y)] * 2
 
 
 @pytest.mark.parametrize("max_epochs", [1, 3])
 def test_scrub_is_the_slow_reference(problem: Problem, max_epochs: int) -> None:
     """One batch of either set: every epoch is one step, the first of them with an ascent before it."""
-    original = [spread(problem.model.apply(problem.params, s.x)[0], 2.0) for s in (problem.forget, problem.retain)]
+    splits = [examples(problem, name) for name in ("forget", "retain")]
+    original = [spread(problem.model.apply(problem.params, split.x)[0], 2.0) for split in splits]
 
     def distance(params: Any, i: int) -> jax.Array:
-        split = (problem.forget, problem.retain)[i]
-        return 4 * divergence(original[i], spread(problem.model.apply(params, split.x)[0], 2.0))
+        return 4 * divergence(original[i], spread(problem.model.apply(params, splits[i].x)[0], 2.0))
 
     away = jax.jit(jax.grad(lambda params: -distance(params, 0)))
     towards = jax.jit(
-        jax.grad(lambda params: 0.9 * cross_entropy(problem, params, problem.retain) + 20 * distance(params, 1))
+        jax.grad(lambda params: 0.9 * cross_entropy(problem, params, splits[1]) + 20 * distance(params, 1))
     )
-    params, velocity = problem.params, trees.zeros_like(problem.params)
+    params, velocity = problem.params, optax.tree.zeros_like(problem.params)
     for step in range(STEPS):
         for slope in [away] * (step < max_epochs) + [towards]:
             velocity = jax.tree.map(lambda v, g, p: 0.9 * v + g + 5e-4 * p, velocity, slope(params), params)
             params = jax.tree.map(lambda p, v: p - LR * v, params, velocity)
-    found = methods.scrub(problem, KEYS[0], gamma=0.9, alpha=20.0, temperature=2.0, max_epochs=max_epochs, **WHOLE)
+    given = {"gamma": 0.9, "alpha": 20.0, "temperature": 2.0, "max_epochs": max_epochs}
+    found = call("scrub", problem, KEYS[0], **given, **WHOLE)
     chex.assert_trees_all_close(found, params, rtol=1e-3, atol=1e-5)
     assert float(distance(found, 0)) > 0, "the student moved"
 
 
-def test_boundary_shrink_teaches_the_nearest_wrong_class(problem: Problem) -> None:
-    x, y = models.as_float(problem.forget.x), problem.forget.y
+@pytest.mark.parametrize("floats", [False, True])
+def test_boundary_shrink_teaches_the_nearest_wrong_class(problem: Problem, floats: bool) -> None:
+    """One step away in pixels, which does not leave −1 to 1 of images, nor of floats the range of D_f."""
+    low, high = -1.0, 1.0
+    if floats:
+        low, high = -2.0, 3.0
+        bytes_ = problem.data["x"]
+        problem = dataclasses.replace(problem, data={**problem.data, "x": bytes_.astype(jnp.float32) / 51 - 2})
+        problem = dataclasses.replace(problem, data={**problem.data, "x": problem.data["x"].at[problem.test].set(99)})
+    x, y = examples(problem, "forget")
+    x = models.as_float(x)
+    assert (float(x.min()), float(x.max())) == (low, high)
     slope = jax.grad(lambda x: jnp.sum(by_definition(problem.model.apply(problem.params, x)[0], y)))(x)
-    beyond = np.array(problem.model.apply(problem.params, x + 2 * 0.2 * jnp.sign(slope))[0])
-    beyond[np.arange(len(y)), y] = -np.inf
-    nearest = Split(problem.forget.x, jnp.asarray(beyond.argmax(1), y.dtype))
+    step = x + 0.2 * (high - low) * jnp.sign(slope)
+
+    def nearest_of(x: jax.Array) -> jax.Array:
+        beyond = np.array(problem.model.apply(problem.params, x)[0])
+        beyond[np.arange(len(y)), y] = -np.inf
+        return jnp.asarray(beyond.argmax(1), y.dtype)
+
+    nearest = Examples(examples(problem, "forget").x, nearest_of(jnp.clip(step, low, high)))
+    assert float(jnp.mean((step < low) | (step > high))) > 0.1, "steps that would leave the range"
+    assert bool(jnp.any(nearest.y != nearest_of(step))), "and matter"
     expected = plain_sgd(lambda params, step: gradient(problem, params, nearest), problem.params)
-    found = methods.boundary_shrink(problem, KEYS[0], bound=0.2, **WHOLE)
+    found = call("boundary_shrink", problem, KEYS[0], bound=0.2, **WHOLE)
     chex.assert_trees_all_close(found, expected, rtol=1e-3, atol=1e-5)
     assert not bool(jnp.any(nearest.y == y))
+
+
+def test_boundary_shrink_needs_pixels(problem: Problem) -> None:
+    model = models.adapt(lambda params, tokens: params["table"][tokens[:, 0, 0, 0]])
+    data = {**problem.data, "x": problem.data["x"].astype(jnp.int32)}
+    tokens = dataclasses.replace(problem, model=model, params={"table": jnp.zeros((256, 10))}, data=data)
+    with pytest.raises(UserError, match="floats or uint8; given int32"):
+        methods.boundary_shrink(tokens, KEYS[0])
 
 
 def test_boundary_expand_teaches_a_class_of_its_own_and_drops_it(problem: Problem) -> None:
@@ -356,10 +457,10 @@ def test_boundary_expand_teaches_a_class_of_its_own_and_drops_it(problem: Proble
         },
     }
     widened = dataclasses.replace(problem, model=wide, params=start, num_classes=11)
-    extra = Split(problem.forget.x, jnp.full_like(problem.forget.y, 10))
+    extra = Examples(examples(problem, "forget").x, jnp.full_like(examples(problem, "forget").y, 10))
     expected = plain_sgd(lambda params, step: gradient(widened, params, extra), start)
     expected["head"] = {"kernel": expected["head"]["kernel"][:, :10], "bias": expected["head"]["bias"][:10]}
-    found = methods.boundary_expand(problem, KEYS[0], **WHOLE)
+    found = call("boundary_expand", problem, KEYS[0], **WHOLE)
     chex.assert_trees_all_close(found, expected, rtol=1e-3, atol=1e-5)
     own = dataclasses.replace(problem, model=models.adapt(biases))
     with pytest.raises(ValueError, match="features"):
@@ -369,24 +470,21 @@ def test_boundary_expand_teaches_a_class_of_its_own_and_drops_it(problem: Proble
 def test_influence_is_the_slow_reference(problem: Problem) -> None:
     """With every retain example drawn, the Fisher matrix itself, inverted."""
     flat, _ = ravel_pytree(problem.params)
-    grads = [
-        ravel_pytree(
-            gradient(problem, problem.params, Split(problem.retain.x[i : i + 1], problem.retain.y[i : i + 1]))
-        )[0]
-        for i in range(len(problem.retain.y))
-    ]
+    retain = examples(problem, "retain")
+    singles = [Examples(retain.x[i : i + 1], retain.y[i : i + 1]) for i in range(len(retain.y))]
+    grads = [ravel_pytree(gradient(problem, problem.params, single))[0] for single in singles]
     g = np.stack(grads).astype(np.float64)
     fisher = g.T @ g / len(g) + 0.05 * np.eye(flat.size)
-    of_forget = ravel_pytree(gradient(problem, problem.params, problem.forget))[0]
+    of_forget = ravel_pytree(gradient(problem, problem.params, examples(problem, "forget")))[0]
     v = 0.2 * (np.float64(of_forget) - g.mean(0))
     expected = np.float64(flat) + 0.3 * np.linalg.solve(fisher, v)
     found = methods.influence(problem, KEYS[0], alpha=0.3, damping=0.05)
     np.testing.assert_allclose(ravel_pytree(found)[0], expected, rtol=1e-3, atol=1e-4)
-    assert len(problem.forget.y) / 120 == 0.2
+    assert len(problem.forget) / 120 == 0.2
 
 
 def test_fisher_noise_is_strong_where_the_retain_set_does_not_look(problem: Problem) -> None:
-    fisher = squared(problem, problem.retain, 48)
+    fisher = squared(problem, examples(problem, "retain"), 48)
     found = methods.fisher_noise(problem, KEYS[0], alpha=0.02, limit=30.0, fisher_batch=48)
     scaled = jax.tree.map(
         lambda new, old, f: np.asarray(new - old) / (0.02 * np.minimum(np.asarray(f + 1e-30) ** -0.25, 30.0)),
@@ -418,9 +516,9 @@ def test_methods_that_descend_take_both_and_the_others_neither() -> None:
 )
 @pytest.mark.parametrize("name", GRADIENT)
 def test_a_curriculum_or_optimiser_changes_the_result(problem: Problem, run: Run, name: str, given: dict) -> None:
-    found = getattr(methods, name)(problem, KEYS[0], **{**QUICK[name], **given})
+    found = call(name, problem, KEYS[0], **{**QUICK[name], **given})
     chex.assert_tree_all_finite(found)
-    assert float(trees.norm(trees.sub(found, run(name)))) > 1e-4
+    assert float(optax.tree.norm(optax.tree.sub(found, run(name)))) > 1e-4
 
 
 @pytest.mark.parametrize("name", methods.NAMES)
@@ -430,30 +528,48 @@ def test_what_a_method_minimises_can_train_a_path(problem: Problem, unlearned: A
     if name not in set(GRADIENT) - {"neg_tv", "boundary_expand"}:
         assert found is None
         return
-    path, seen = connect.train(found, problem.params, unlearned, KEYS[1], epochs=1, lr=1e-3, batch_size=24)
+    path, seen = connect.train(
+        found, problem.params, unlearned, problem.data, KEYS[1], epochs=1, lr=1e-3, batch_size=24
+    )
     chex.assert_tree_all_finite((path.inner, seen))
-    assert float(trees.norm(trees.sub(path.inner, curves.straight(problem.params, unlearned, 1).inner))) > 1e-6
+    assert (
+        float(optax.tree.norm(optax.tree.sub(path.inner, curves.straight(problem.params, unlearned, 1).inner))) > 1e-6
+    )
 
 
-def test_unknown_curricula_and_optimisers_are_named(problem: Problem) -> None:
+def test_unknown_curricula_and_optimisers_are_named() -> None:
     for given, near in (({"curriculum": "superlos"}, "superloss"), ({"optimizer": "sofia"}, "sophia")):
         with pytest.raises(registry.UnknownNameError, match=near):
-            methods.finetune(problem, KEYS[0], **given)
+            registry.bind(methods.finetune, given, "method finetune")
+
+
+def test_an_optax_optimiser_given_twice_compiles_once(problem: Problem, compiled: list) -> None:
+    given = (
+        training.Training(2, optimizer=optax.lion(1e-4), batch_size=16),
+        training.Training(2, 1e-4, optimizer=optax.lion, batch_size=16),
+        training.Training(2, optax.cosine_decay_schedule(0.05, 4), batch_size=16),
+    )
+    for train in given:
+        first = methods.npo(problem, KEYS[0], train=train)
+        assert float(optax.tree.norm(optax.tree.sub(first, problem.params))) > 1e-4
+        before = len(compiled)
+        chex.assert_trees_all_equal(methods.npo(problem, KEYS[0], train=train), first)
+        methods.npo(problem, KEYS[1], train=train)
+        assert len(compiled) == before
+    methods.npo(problem, KEYS[0], train=given[1]._replace(lr=2e-4))
+    assert len(compiled) == before
 
 
 def test_neg_tv_is_the_negated_task_vector(problem: Problem) -> None:
-    tuned = plain_sgd(lambda params, step: gradient(problem, params, problem.forget), problem.params)
+    tuned = plain_sgd(lambda params, step: gradient(problem, params, examples(problem, "forget")), problem.params)
     expected = jax.tree.map(lambda o, ft: o - 0.7 * (ft - o), problem.params, tuned)
-    found = methods.neg_tv(problem, KEYS[0], alpha=0.7, **WHOLE)
+    found = call("neg_tv", problem, KEYS[0], alpha=0.7, **WHOLE)
     chex.assert_trees_all_close(found, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_retrain_sees_neither_the_forget_set_nor_the_original(problem: Problem, run: Run) -> None:
-    blind = dataclasses.replace(
-        problem,
-        params=jax.tree.map(lambda x: x * 100, problem.params),
-        forget=Split(problem.forget.x * 0, problem.forget.y * 0),
-    )
+    data = jax.tree.map(lambda leaf: leaf.at[problem.forget].set(0), problem.data)
+    blind = dataclasses.replace(problem, params=jax.tree.map(lambda x: x * 100, problem.params), data=data)
     chex.assert_trees_all_equal(methods.retrain(blind, KEYS[0], **QUICK["retrain"]), run("retrain"))
 
 
@@ -464,55 +580,56 @@ def biases(params: dict, x: jax.Array) -> jax.Array:
 
 def bias_problem() -> Problem:
     """900 examples of label 3 to forget, 100 of label 5 to keep."""
-    forget, retain = (Split(jnp.zeros((n, 1)), jnp.full(n, label)) for n, label in ((900, 3), (100, 5)))
+    data = {"x": jnp.zeros((1000, 1)), "y": jnp.repeat(jnp.array([3, 5]), jnp.array([900, 100]))}
+    forget, retain = np.split(np.arange(1000), [900])
     params = {"bias": jnp.zeros(10)}
-    return Problem(models.adapt(biases), params, forget, retain, retain, retain, num_classes=10)
+    return Problem(models.adapt(biases), params, data, forget, retain, retain, retain, num_classes=10)
 
 
 def test_random_labels_are_uniform_over_the_wrong_ones_and_redrawn() -> None:
     problem = bias_problem()
 
-    def drawn(**epochs: int) -> np.ndarray:
-        """Counts of labels: one step of gradient softmax(0) − counts / 1000, at lr 1."""
-        found = methods.random_label(problem, KEYS[0], lr=1.0, momentum=0.0, batch_size=1000, epochs=1)
-        return 1000 * (np.asarray(found["bias"]) + 0.1)
+    def trained(epochs: int, lr: float) -> np.ndarray:
+        train = training.Training(epochs, lr, momentum=0.0, batch_size=1000)
+        return np.asarray(methods.random_label(problem, KEYS[0], train=train)["bias"])
 
-    counts = drawn()
+    # Counts of labels: one step of gradient softmax(0) − counts / 1000, at lr 1.
+    counts = 1000 * (trained(1, 1.0) + 0.1)
     np.testing.assert_allclose(counts, np.round(counts), atol=0.01)
     assert counts[3] == pytest.approx(0, abs=0.01), "the true label"
     others = np.delete(counts, 3) - 100 * (np.delete(np.arange(10), 3) == 5)
     assert others.min() > 60
     assert others.max() < 140
     # Two small steps: the labels of the second are not those of the first.
-    two = methods.random_label(problem, KEYS[0], lr=1e-3, momentum=0.0, batch_size=1000, epochs=2)
-    second = 1e6 * (np.asarray(two["bias"]) + 2e-4) - counts
+    second = 1e6 * (trained(2, 1e-3) + 2e-4) - counts
     assert abs(second[3]) < 1
     assert np.abs(second - counts).max() > 5
 
 
 def test_salun_moves_exactly_the_weights_of_largest_forget_gradient(problem: Problem) -> None:
-    found = methods.salun(problem, KEYS[0], keep=0.3, **{**FEW, "weight_decay": 0.1})
-    stats = training.evaluation_stats(problem)
+    found = call("salun", problem, KEYS[0], keep=0.3, **{**FEW, "weight_decay": 0.1})
+    stats = training.evaluation_stats(problem, problem.params)
     saliency = jax.tree.map(jnp.abs, training.gradient(problem, problem.params, problem.forget, stats))
     mask = masks.top_weights(saliency, 0.3)
     outside = jax.tree.map(lambda x, y, m: np.asarray(x != y)[~np.asarray(m)].any(), found, problem.params, mask)
     assert not any(jax.tree.leaves(outside))
     inside = jax.tree.map(lambda x, y, m: np.asarray(x != y)[np.asarray(m)].all(), found, problem.params, mask)
     assert all(jax.tree.leaves(inside))
-    assert int(masks.count(mask, problem.params)) == round(0.3 * trees.size(problem.params))
+    assert int(masks.count(mask, problem.params)) == round(0.3 * optax.tree.size(problem.params))
 
 
-def squared(problem: Problem, split: Split, size: int = 10**6) -> Any:
+def squared(problem: Problem, split: Examples, size: int = 10**6) -> Any:
     """Mean of the squared gradients of batches, one by one."""
-    batches = [Split(split.x[i : i + size], split.y[i : i + size]) for i in range(0, len(split.y), size)]
+    batches = [Examples(split.x[i : i + size], split.y[i : i + size]) for i in range(0, len(split.y), size)]
     grads = [gradient(problem, problem.params, batch) for batch in batches]
     return jax.tree.map(lambda *g: sum(x**2 for x in g) / len(g), *grads)
 
 
 def test_ssd_is_the_slow_reference(problem: Problem) -> None:
     """All of D is [forget, retain]: 120 examples in 3 batches; D_f in one."""
-    whole = Split(*(jnp.concatenate(both) for both in zip(problem.forget, problem.retain, strict=True)))
-    fisher_forget, fisher_all = squared(problem, problem.forget, 40), squared(problem, whole, 40)
+    forget, retain = examples(problem, "forget"), examples(problem, "retain")
+    whole = Examples(*(jnp.concatenate(both) for both in zip(forget, retain, strict=True)))
+    fisher_forget, fisher_all = squared(problem, forget, 40), squared(problem, whole, 40)
 
     def dampen(theta: float, forget: float, everything: float) -> float:
         return theta * min(0.5 * everything / forget, 1) if forget > 1.5 * everything else theta
@@ -522,95 +639,105 @@ def test_ssd_is_the_slow_reference(problem: Problem) -> None:
     agree = jax.tree.map(lambda x, y: np.isclose(x, y, rtol=1e-3, atol=1e-6).mean(), found, expected)
     assert min(jax.tree.leaves(agree)) > 0.99  # a weight at the very threshold may fall either way
     damped = jax.tree.map(lambda x, y: int((x != y).sum()), found, problem.params)
-    assert 0 < sum(jax.tree.leaves(damped)) < trees.size(problem.params) / 2
+    assert 0 < sum(jax.tree.leaves(damped)) < optax.tree.size(problem.params) / 2
 
 
-@pytest.mark.parametrize(("clip", "gamma"), [(7.0, 1.0), (0.05, 0.5)])
-def test_sfron_is_the_slow_reference(problem: Problem, clip: float, gamma: float) -> None:
-    steps, every, alpha, decay = 5, 2, 20.0, 5e-4
-    fisher_forget, fisher_retain = (squared(problem, split) for split in (problem.forget, problem.retain))
+@pytest.mark.parametrize("coupling", ["shared", "separate"])
+@pytest.mark.parametrize(("clip", "gamma"), [(7.0, 1.0), (0.05, 100.0)])
+def test_sfron_is_the_slow_reference(problem: Problem, coupling: str, clip: float, gamma: float) -> None:
+    """Shared, as the authors' code: one SGD with its decay and momentum, and a cosine over the steps, for both."""
+    steps, every, alpha, decay = 5, 2, 20.0, 5e-2
+    forget, retain = examples(problem, "forget"), examples(problem, "retain")
+    fisher_forget, fisher_retain = squared(problem, forget), squared(problem, retain)
     mask = jax.tree.map(lambda f, r: np.float32(f >= gamma * r), fisher_forget, fisher_retain)
+    everything = jax.tree.map(np.ones_like, mask)
 
     @jax.jit
     def ascent(params: Any, step: jax.Array) -> Any:
         def loss(params: Any) -> jax.Array:
-            log_p = jax.nn.log_softmax(problem.model.apply(params, problem.forget.x)[0])
-            nll = -jnp.take_along_axis(log_p, problem.forget.y[:, None], 1)[:, 0]
+            nll = by_definition(problem.model.apply(params, forget.x)[0], forget.y)
             weights = jax.lax.stop_gradient(1 / jnp.sqrt(nll))
             return -alpha * 0.5 * (1 + jnp.cos(jnp.pi * step / steps)) * jnp.mean(weights / weights.mean() * nll)
 
         grads = jax.tree.map(lambda g, m: g * m, jax.grad(loss)(params), mask)
-        return jax.tree.map(lambda g: g * jnp.minimum(1.0, clip / trees.norm(grads)), grads)
+        return jax.tree.map(lambda g: g * jnp.minimum(1.0, clip / optax.tree.norm(grads)), grads)
+
+    def sgd(params: Any, velocity: Any, grads: Any, lr: float, decay: float, moving: Any) -> tuple[Any, Any]:
+        velocity = jax.tree.map(lambda v, g, p: 0.9 * v + g + decay * p, velocity, grads, params)
+        return jax.tree.map(lambda p, v, m: p - lr * v * m, params, velocity, moving), velocity
 
     params = problem.params
-    up = down = trees.zeros_like(params)
+    up = down = optax.tree.zeros_like(params)
     for step in range(steps):
+        lr = LR * 0.5 * (1 + np.cos(np.pi * step / steps)) if coupling == "shared" else LR
         if step % every == 0:
-            up = jax.tree.map(lambda v, g: 0.9 * v + g, up, ascent(params, jnp.float32(step)))
-            params = jax.tree.map(lambda p, v, m: p - LR * v * m, params, up, mask)
-        down = jax.tree.map(
-            lambda v, g, p: 0.9 * v + g + decay * p, down, gradient(problem, params, problem.retain), params
-        )
-        params = jax.tree.map(lambda p, v: p - LR * v, params, down)
-    found = methods.sfron(
-        problem,
-        KEYS[0],
-        **{"steps": steps, "lr": LR, "alpha": alpha, "forget_every": every, "clip": clip, "gamma": gamma},
-        batch_size=1000,
-    )
+            grads = ascent(params, jnp.float32(step))
+            if coupling == "shared":
+                params, down = sgd(params, down, grads, lr, decay, everything)
+            else:
+                params, up = sgd(params, up, grads, lr, 0.0, mask)
+        params, down = sgd(params, down, gradient(problem, params, retain), lr, decay, everything)
+    given = {"steps": steps, "lr": LR, "alpha": alpha, "forget_every": every, "clip": clip, "gamma": gamma}
+    found = call("sfron", problem, KEYS[0], **given, weight_decay=decay, batch_size=1000, coupling=coupling)
     # Not leaf by leaf: a weight at the mask's very threshold may fall either way.
-    error, distance = (trees.norm(trees.sub(params, other)) for other in (found, problem.params))
+    error, distance = (optax.tree.norm(optax.tree.sub(params, other)) for other in (found, problem.params))
     assert float(distance) > 1e-3
     assert float(error) < 0.01 * float(distance)
+
+
+def test_sfron_names_its_couplings(problem: Problem) -> None:
+    assert registry.schema(methods.sfron)["coupling"] == "shared"
+    with pytest.raises(ValueError, match="coupling is one of shared, separate; given 'none'"):
+        methods.sfron(problem, KEYS[0], coupling="none")
 
 
 # MCU as a method.
 
 
+def whole_mcu(problem: Problem, **given: Any) -> Any:
+    """All of it, from options as text gives them or as objects."""
+    return methods.mcu(problem, KEYS[0], **registry.arguments(methods.mcu, {**QUICK["mcu"], **given}), full=True)
+
+
 def test_mcu_gives_the_model_at_t_and_on_demand_the_whole_path(problem: Problem, unlearned: Any, run: Run) -> None:
-    full = methods.mcu(problem, KEYS[0], **options("mcu", unlearned), full=True)
+    full = whole_mcu(problem, pre=unlearned)
     chex.assert_trees_all_equal((full.path.start, full.path.end), (problem.params, unlearned))
     assert 0 <= float(full.choice.t) <= 1
     chex.assert_trees_all_equal(full.params, curves.bezier(full.path, full.choice.t))
     chex.assert_trees_all_equal(full.params, run("mcu"))
     # The choice is that of the path's own accuracies, without a retrained model.
     ts = paths.points(5)
-    found = paths.accuracies(paths.predictions(problem, full.path, ts))
-    expected = paths.best_t(ts, *found, connect.targets(problem), len(problem.forget.y))
+    accuracies = paths.accuracies(paths.evaluate(problem, full.path, ts))
+    expected = paths.choose(problem, full.path, ts, accuracies, connect.targets(problem))
     chex.assert_trees_all_equal(full.choice, expected)
     assert float(full.choice.gap) >= 0
     assert full.info.losses.shape == (2 * 5,)
 
 
-def test_mcu_takes_a_methods_name_and_a_curves(problem: Problem) -> None:
-    pre = "gradient_ascent"
-    full = methods.mcu(problem, KEYS[0], pre=pre, curve="polychain", bends=2, full=True, **QUICK["mcu"])
-    end = methods.gradient_ascent(problem, jax.random.split(KEYS[0])[0])
+def test_mcu_takes_functions_and_text_becomes_functions(problem: Problem) -> None:
+    end = call("gradient_ascent", problem, jax.random.split(KEYS[0])[0], epochs=1, lr=1e-3)
+    few = functools.partial(methods.gradient_ascent, train=training.Training(epochs=1, lr=1e-3))
+    full = whole_mcu(problem, pre=few, curve=curves.polychain, bends=2)
     chex.assert_trees_all_equal((full.path.start, full.path.end), (problem.params, end))
     assert curves.bends(full.path) == 2
     chex.assert_trees_all_equal(full.params, curves.polychain(full.path, full.choice.t))
-
-
-def test_mcu_takes_a_method_with_options(problem: Problem) -> None:
-    full = methods.mcu(problem, KEYS[0], pre="gradient_ascent:epochs=1,lr=1e-3", full=True, **QUICK["mcu"])
-    end = methods.gradient_ascent(problem, jax.random.split(KEYS[0])[0], epochs=1, lr=1e-3)
-    chex.assert_trees_all_equal(full.path.end, end)
+    text = whole_mcu(problem, pre="gradient_ascent:epochs=1,lr=1e-3", curve="polychain", bends=2)
+    chex.assert_trees_all_equal(text, full)
 
 
 def test_a_users_numpy_arrays_map_over_keys(problem: Problem) -> None:
-    names = ("forget", "retain", "validation", "test")
-    host = dataclasses.replace(problem, **{name: jax.tree.map(np.asarray, getattr(problem, name)) for name in names})
+    host = dataclasses.replace(problem, data=jax.tree.map(np.asarray, problem.data))
     keys = jax.random.split(KEYS[0], 2)
-    found = jax.vmap(lambda key: methods.mcu(host, key, pre="finetune:epochs=1", epochs=1, points=4))(keys)
-    chex.assert_tree_all_finite(found)
+    given = registry.arguments(methods.mcu, {"pre": "finetune:epochs=1", "epochs": 1, "points": 4})
+    chex.assert_tree_all_finite(jax.vmap(lambda key: methods.mcu(host, key, **given))(keys))
 
 
 def test_mcu_refuses_names_that_are_none(problem: Problem, unlearned: Any) -> None:
-    for bad, near in (({"pre": "random_lable"}, "random_label"), ({"pre": unlearned, "curve": "bezir"}, "bezier")):
+    for bad, near in (({"pre": "random_lable"}, "random_label"), ({"curve": "bezir"}, "bezier")):
         with pytest.raises(registry.UnknownNameError, match=f"did you mean '{near}'"):
-            methods.mcu(problem, KEYS[0], **bad)
+            registry.bind(methods.mcu, bad, "method mcu")
     with pytest.raises(ValueError, match="at least 4 points"):
-        methods.mcu(problem, KEYS[0], **{**options("mcu", unlearned), "points": 3, "epochs": 1})
+        methods.mcu(problem, KEYS[0], pre=unlearned, points=3, epochs=1)
 
 
 # A user's own model.
@@ -637,7 +764,7 @@ def of_nnx(x: jax.Array) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("make", [of_plain, of_linen, of_nnx])
 def test_a_users_own_model_works_like_a_built_in_one(problem: Problem, make: Callable) -> None:
-    apply, params = make(problem.test.x[:1])
+    apply, params = make(examples(problem, "test").x[:1])
     own = dataclasses.replace(problem, model=models.adapt(apply), params=params)
     end = jax.tree.map(lambda x: x + 0.05, params)
     # The matrix is 640 of 650 weights, so the mask is one of the two leaves.
@@ -647,6 +774,6 @@ def test_a_users_own_model_works_like_a_built_in_one(problem: Problem, make: Cal
     moved = [bool((x != y).any()) for x, y in zip(*map(jax.tree.leaves, (full.path.inner, straight)), strict=True)]
     assert moved == [bool(m) for m in jax.tree.leaves(full.info.mask.mask)]
     assert sorted(moved) == [False, True]
-    tuned = methods.finetune(own, KEYS[0], **FEW)
+    tuned = call("finetune", own, KEYS[0], **FEW)
     chex.assert_trees_all_equal_structs(tuned, params)
     assert all(bool((x != y).any()) for x, y in zip(*map(jax.tree.leaves, (tuned, params)), strict=True))

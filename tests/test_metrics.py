@@ -12,20 +12,25 @@ import numpy as np
 import pytest
 from sklearn.svm import SVC
 
-from mcu_jax import metrics
-from mcu_jax.base import Outputs, Predictions, Problem
+from mcu_jax import metrics, outputs, sources
+from mcu_jax.base import Evaluation, Problem, Scores, UserError
 
 
-def outputs(hits: str) -> Outputs:
+def evaluation(forget: Scores, retain: Scores, validation: Scores, test: Scores, **rest: Any) -> Evaluation:
+    return Evaluation(forget, retain, validation, test, **{"forget_test": None, "js": {}, **rest})
+
+
+def hits(signs: str) -> Scores:
     """Two classes, label 0: + is right."""
-    return Outputs(jnp.array([[1.0, 0.0] if hit == "+" else [0.0, 1.0] for hit in hits]), jnp.zeros(len(hits), int))
+    logits = jnp.array([[1.0, 0.0] if sign == "+" else [0.0, 1.0] for sign in signs])
+    return outputs.scores(logits, jnp.zeros(len(signs), int))
 
 
 def test_golden_accuracies() -> None:
-    found = Predictions(outputs("+--"), outputs("+++-"), outputs("-"), outputs("++---"), outputs("+---"))
+    found = evaluation(hits("+--"), hits("+++-"), hits("-"), hits("++---"), forget_test=hits("+---"))
     values = [metric(found) for metric in (metrics.ua, metrics.ra, metrics.ta, metrics.ua_test)]
     np.testing.assert_allclose(values, [2 / 3, 0.75, 0.4, 0.75], rtol=1e-6)
-    with pytest.raises(ValueError, match="needs a forgotten class"):
+    with pytest.raises(UserError, match="needs a forgotten class"):
         metrics.ua_test(found._replace(forget_test=None))
 
 
@@ -43,34 +48,28 @@ def test_every_column_says_which_value_is_best() -> None:
     assert all(callable(getattr(metrics, name)) for name in metrics.NAMES)
 
 
-def confident(rng: np.random.Generator, n: int, scale: float) -> Outputs:
+def confident(rng: np.random.Generator, n: int, scale: float) -> Scores:
     labels = rng.integers(0, 4, n)
     logits = rng.normal(size=(n, 4)) + scale * np.eye(4)[labels]
-    return Outputs(jnp.asarray(logits, jnp.float32), jnp.asarray(labels))
+    return outputs.scores(jnp.asarray(logits, jnp.float32), jnp.asarray(labels))
 
 
 @pytest.fixture
-def found(rng: np.random.Generator) -> Predictions:
+def found(rng: np.random.Generator) -> Evaluation:
     sizes_and_scales = ((40, 3.0), (150, 6.0), (5, 2.0), (60, 2.0))
-    return Predictions(*(confident(rng, n, scale) for n, scale in sizes_and_scales))
+    return evaluation(*(confident(rng, n, scale) for n, scale in sizes_and_scales))
 
 
-def confidence(out: Outputs) -> np.ndarray:
-    probabilities = np.exp(np.float64(out.logits))
-    chosen = np.take_along_axis(probabilities, np.asarray(out.labels)[:, None], 1)[:, 0]
-    return chosen / probabilities.sum(1)
-
-
-def test_attack_is_scikit_learns_where_nothing_is_drawn(found: Predictions) -> None:
-    found = found._replace(retain=Outputs(*(leaf[:60] for leaf in found.retain)))
-    x = np.concatenate([confidence(found.retain), confidence(found.test)])[:, None]
+def test_attack_is_scikit_learns_where_nothing_is_drawn(found: Evaluation) -> None:
+    found = found._replace(retain=jax.tree.map(lambda leaf: leaf[:60], found.retain))
+    x = np.concatenate([found.retain.confidence, found.test.confidence])[:, None]
     attack = SVC(C=3, kernel="rbf", gamma=1).fit(x, [True] * 60 + [False] * 60)
-    expected = np.mean(~attack.predict(confidence(found.forget)[:, None]))
+    expected = np.mean(~attack.predict(found.forget.confidence[:, None]))
     assert 0 < expected < 1
     assert metrics.mia(found) == pytest.approx(expected)
 
 
-def test_attack_is_balanced_limited_and_seeded(found: Predictions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attack_is_balanced_limited_and_seeded(found: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
     fitted = []
 
     class Spy(SVC):
@@ -84,7 +83,7 @@ def test_attack_is_balanced_limited_and_seeded(found: Predictions, monkeypatch: 
     for (x, y), count in zip(fitted, (60, 60, 20, 60), strict=True):
         assert (int((y == 1).sum()), int((y == 0).sum())) == (count, count)
         for label, split in ((1, found.retain), (0, found.test)):
-            left = confidence(split).astype(np.float64).tolist()
+            left = np.float64(split.confidence).tolist()
             for value in x[y == label]:
                 near = int(np.argmin(np.abs(np.array(left) - value)))
                 assert abs(left.pop(near) - value) < 6e-5, "drawn twice, or not from the split"
@@ -94,19 +93,35 @@ def test_attack_is_balanced_limited_and_seeded(found: Predictions, monkeypatch: 
 
 def test_attack_knows_members_from_others(rng: np.random.Generator) -> None:
     member, other = confident(rng, 80, 9.0), confident(rng, 80, -9.0)
-    base = Predictions(member, member, other, other)
+    base = evaluation(member, member, other, other)
     assert metrics.mia(base) == 0
     assert metrics.mia(base._replace(forget=other)) == 1
 
 
+def test_attack_takes_ten_thousand_a_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    class Spy(SVC):
+        def fit(self, x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray) -> Any:
+            sizes.append((sample_weight[y == 1].sum(), sample_weight[y == 0].sum()))
+            return super().fit(x, y)
+
+    monkeypatch.setattr("sklearn.svm.SVC", Spy)
+    one = hits("+-")
+    for members, others, expected in ((9_000, 7_000, 7_000), (12_000, 11_000, 10_000)):
+        many = (jax.tree.map(lambda leaf, n=n: jnp.resize(leaf, (n,)), one) for n in (members, 4, others))
+        retain, validation, test = many
+        metrics.mia(evaluation(one, retain, validation, test))
+        assert sizes.pop() == (expected, expected)
+
+
 @pytest.mark.parametrize("batch_size", [1000, 50, 7])
-def test_predictions_do_not_depend_on_the_batch_size(problem: Problem, batch_size: int) -> None:
-    found = metrics.predict(problem, problem.params, batch_size=batch_size)
+def test_scores_do_not_depend_on_the_batch_size(problem: Problem, batch_size: int) -> None:
+    found = metrics.evaluate(problem, problem.params, batch_size=batch_size)
     for name in ("forget", "retain", "validation", "test"):
-        split, out = getattr(problem, name), getattr(found, name)
-        logits = problem.model.apply(problem.params, split.x)[0]
-        np.testing.assert_allclose(out.logits, logits, rtol=1e-4, atol=1e-5)
-        np.testing.assert_array_equal(out.labels, split.y)
+        batch = sources.take(problem.data, getattr(problem, name))
+        expected = outputs.scores(problem.model.apply(problem.params, batch["x"])[0], batch["y"])
+        chex.assert_trees_all_close(getattr(found, name), expected, rtol=1e-4, atol=1e-5)
     assert found.forget_test is None
 
 
@@ -114,52 +129,62 @@ def spoil(x: jax.Array, key: jax.Array) -> jax.Array:
     return jnp.zeros_like(x)
 
 
-def test_predictions_are_never_augmented(problem: Problem) -> None:
+def test_scores_are_never_augmented(problem: Problem) -> None:
     augmented = dataclasses.replace(problem, augment=spoil)
-    chex.assert_trees_all_equal(*(metrics.predict(p, p.params) for p in (problem, augmented)))
+    chex.assert_trees_all_equal(*(metrics.evaluate(p, p.params) for p in (problem, augmented)))
 
 
 def test_a_forgotten_class_has_test_examples_of_its_own(problem: Problem) -> None:
     classwise = dataclasses.replace(problem, forget_test=problem.validation)
-    found = metrics.predict(classwise, problem.params)
+    found = metrics.evaluate(classwise, problem.params)
     assert float(metrics.ua_test(found)) == 1 - float(metrics.accuracy(found.validation))
     # Neither TA nor the attack looks at the forgotten class.
-    other = found._replace(forget_test=Outputs(-found.validation.logits, found.validation.labels))
+    wrong = found.validation._replace(correct=1 - found.validation.correct, confidence=1 - found.validation.confidence)
+    other = found._replace(forget_test=wrong)
     for metric in (metrics.ta, metrics.mia):
         assert float(metric(other)) == float(metric(found))
     assert float(metrics.ua_test(other)) != float(metrics.ua_test(found))
 
 
-def test_predictions_use_the_given_or_refreshed_statistics(normed: Any) -> None:
+def test_scores_use_the_given_or_refreshed_statistics(normed: Any) -> None:
     problem = normed(60)
     own = {"norm": {"mean": jnp.ones(4), "var": jnp.ones(4)}}
-    found = metrics.predict(problem, problem.params, own)
-    expected = problem.model.apply(problem.params, problem.test.x, own)[0]
-    np.testing.assert_allclose(found.test.logits, expected, rtol=1e-5)
-    refreshed = {"norm": {"mean": problem.retain.x.mean(0), "var": problem.retain.x.var(0)}}
-    expected = problem.model.apply(problem.params, problem.test.x, refreshed)[0]
-    np.testing.assert_allclose(metrics.predict(problem, problem.params).test.logits, expected, rtol=1e-3)
+    test, retain = (sources.take(problem.data, rows) for rows in (problem.test, problem.retain))
+    refreshed = {"norm": {"mean": retain["x"].mean(0), "var": retain["x"].var(0)}}
+    for given, stats in ((own, own), (None, refreshed)):
+        found = metrics.evaluate(problem, problem.params, given)
+        expected = outputs.scores(problem.model.apply(problem.params, test["x"], stats)[0], test["y"])
+        chex.assert_trees_all_close(found.test, expected, rtol=1e-3)
 
 
 # Two models.
 
 
-def test_divergences_between_models_are_scipys(problem: Problem) -> None:
+def test_divergences_from_references_are_scipys(problem: Problem) -> None:
+    """Reduced a batch at a time, they are those of the whole outputs."""
     from scipy.spatial.distance import jensenshannon
 
-    found = metrics.predict(problem, problem.params)
-    other = metrics.predict(problem, jax.tree.map(lambda x: 0.5 * x, problem.params))
-    p, q = (np.float64(jax.nn.softmax(each.forget.logits)) for each in (found, other))
-    expected = np.mean(jensenshannon(p, q, axis=1) ** 2)
-    np.testing.assert_allclose(metrics.js(found, other), expected, rtol=1e-4)
-    np.testing.assert_allclose(metrics.js(other, found), expected, rtol=1e-4)
-    np.testing.assert_allclose(metrics.zrf(found, other), 1 - expected, rtol=1e-4)
-    assert float(metrics.js(found, found)) == pytest.approx(0, abs=1e-6)
+    half, blank = (jax.tree.map(lambda x, f=f: f * x, problem.params) for f in (0.5, 0.1))
+    whole = [np.float64(metrics.logits(problem, params, problem.forget)) for params in (problem.params, half, blank)]
+    assert whole[0].shape == (24, 10)
+    p, *others = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True) for logits in whole)
+    expected = [jensenshannon(p, q, axis=1) ** 2 for q in others]
+    references = {"retrained": jnp.float32(whole[1]), "untrained": jnp.float32(whole[2]), "itself": whole[0]}
+    references = {name: jnp.asarray(value, jnp.float32) for name, value in references.items()}
+    for batch_size in (None, 7):
+        found = metrics.evaluate(problem, problem.params, references=references, batch_size=batch_size)
+        np.testing.assert_allclose(found.js["retrained"], expected[0], rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(metrics.js(found), expected[0].mean(), rtol=1e-4)
+        np.testing.assert_allclose(metrics.zrf(found), 1 - expected[1].mean(), rtol=1e-4)
+        assert float(metrics.js(found, "itself")) == pytest.approx(0, abs=1e-6)
+    other = metrics.evaluate(problem, half, references={"retrained": references["itself"]})
+    np.testing.assert_allclose(metrics.js(other), metrics.js(found), rtol=1e-4)
+    assert metrics.evaluate(problem, half).js == {}
 
 
 def test_disagreement_is_a_share_of_examples() -> None:
-    a = Outputs(jnp.eye(4), jnp.zeros(4, int))
-    b = Outputs(jnp.eye(4)[jnp.array([0, 1, 3, 2])], jnp.zeros(4, int))
+    labels = jnp.zeros(4, int)
+    a, b = (outputs.scores(jnp.eye(4)[jnp.array(classes)], labels) for classes in ([0, 1, 2, 3], [0, 1, 3, 2]))
     assert float(metrics.disagreement(a, a)) == 0
     assert float(metrics.disagreement(a, b)) == 0.5
 
@@ -188,13 +213,15 @@ def test_task_cosine() -> None:
 # Many models
 
 
-def test_an_ensemble_gives_the_mean_of_probabilities() -> None:
-    logits = jnp.asarray([[[0.0, 2.0, -1.0]], [[3.0, 0.0, 0.5]]])
-    one = Outputs(logits, jnp.asarray([[1], [1]]))
-    together = metrics.ensemble(Predictions(one, one, one, one))
-    expected = np.mean(np.asarray(jax.nn.softmax(logits)), axis=0)
-    np.testing.assert_allclose(np.exp(together.forget.logits), expected, rtol=1e-5)
-    assert together.test.labels.tolist() == [1]
+def test_an_ensemble_gives_the_mean_of_probabilities(problem: Problem) -> None:
+    members = jnp.asarray([[[0.0, 2.0, -1.0]], [[3.0, 0.0, 0.5]]])
+    expected = np.mean(np.asarray(jax.nn.softmax(members)), axis=0)
+    np.testing.assert_allclose(np.exp(metrics.ensemble(members)), expected, rtol=1e-5)
+    # Of one model, that model.
+    alone = metrics.logits(problem, problem.params, problem.test)
+    labels = sources.take(problem.data, problem.test)["y"]
+    expected = metrics.evaluate(problem, problem.params).test
+    chex.assert_trees_all_close(outputs.scores(metrics.ensemble(alone[None]), labels), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_clusters_put_what_is_near_side_by_side() -> None:
@@ -202,7 +229,7 @@ def test_clusters_put_what_is_near_side_by_side() -> None:
     order, merges = metrics.cluster(np.abs(x[:, None] - x[None]))
     assert {frozenset(order[i : i + 2]) for i in range(4)} >= {frozenset({0, 2}), frozenset({1, 3})}
     assert merges[:, 2].tolist() == [1.0, 1.0, 10.0, 24.5]  # average linkage, by hand
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(UserError, match="finite"):
         metrics.cluster(np.array([[0.0, np.nan], [np.nan, 0.0]]))
 
 

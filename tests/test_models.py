@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from mcu_jax import Model, models
+from mcu_jax import Model, Problem, curves, methods, metrics, models, paths
 from mcu_jax.models import _conv, _norm
 
 KEY = jax.random.key(0)
@@ -181,7 +182,7 @@ def test_group_norm_agrees_with_flax() -> None:
         def scalar(x: jax.Array, params: dict[str, jax.Array]) -> jax.Array:
             return jnp.sum(jnp.sin(module.apply({"params": params}, x)))
 
-        values = [module.apply({"params": params}, each) for each in (x, blank)]
+        values = [module.apply({"params": params}, inputs) for inputs in (x, blank)]
         return values, jax.grad(scalar, argnums=(0, 1))(x, params)
 
     ours, flax = _norm.GroupNorm(8), nn.GroupNorm(8)
@@ -273,3 +274,219 @@ def test_adapt_is_by_identity_and_refuses_clearly() -> None:
         models.adapt(lambda params: params)
     with pytest.raises(ValueError, match=r"logits \[n, classes\]; got shape \(3,\)"):
         models.adapt(lambda params, x: x[:, 0]).apply({}, jnp.ones((3, 4)))
+    with pytest.raises(ValueError, match=r"frozen weights, and plain_apply does not take them"):
+        model.apply({"w": jnp.ones((4, 2))}, jnp.ones((3, 4)), frozen={"w": jnp.ones(4)})
+
+
+def test_adapt_passes_frozen_weights_and_dicts_of_inputs() -> None:
+    def apply(params: dict, inputs: dict, frozen: dict) -> jax.Array:
+        return (inputs["a"] + inputs["b"]) @ (frozen["w"] + params["w"])
+
+    x, frozen = jnp.ones((3, 4)), {"w": jnp.full((4, 2), 2.0)}
+    logits, stats = models.adapt(apply).apply({"w": jnp.ones((4, 2))}, {"a": x, "b": x}, frozen=frozen)
+    np.testing.assert_array_equal(logits, jnp.full((3, 2), 24.0))
+    assert stats == {}
+
+
+class LinenNet(nn.Module):
+    """BatchNorm with Flax's default momentum, and Dropout, both switched by one argument."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = nn.relu(nn.BatchNorm(use_running_average=not train)(nn.Dense(8)(x)))
+        x = nn.remat(Attend)(not train)(nn.Dropout(0.5, deterministic=not train)(x))
+        return nn.Dense(3)(x)
+
+
+class Attend(nn.Module):
+    deterministic: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.MultiHeadDotProductAttention(2, dropout_rate=0.5, deterministic=self.deterministic)(x[:, None])[:, 0]
+
+
+class NnxNet(nnx.Module):
+    """The same with layers in a list, without attention."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.hidden = nnx.List([nnx.Linear(4, 8, rngs=rngs), nnx.Linear(8, 8, rngs=rngs)])
+        self.norm = nnx.BatchNorm(8, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.head = nnx.Linear(8, 3, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for layer in self.hidden:
+            x = layer(x)
+        return self.head(self.dropout(nnx.relu(self.norm(x))))
+
+
+INPUTS = 1 + 2 * jax.random.normal(KEY, (12, 4))
+
+
+def flax_model(kind: str) -> tuple[Model, Any]:
+    if kind == "linen":
+        model = models.linen(LinenNet())
+        return model, model.init(KEY, INPUTS)
+    model, params, _ = models.nnx(NnxNet(nnx.Rngs(0)), init=NnxNet)
+    return model, params
+
+
+@pytest.mark.parametrize("kind", ["linen", "nnx"])
+def test_flax_modules_with_batchnorm_and_dropout(kind: str) -> None:
+    model, params = flax_model(kind)
+    apply = jax.jit(model.apply)
+    logits, stats = apply(params, INPUTS)
+    # The statistics are those of the batch, and without a key nothing is dropped.
+    assert_close(apply(params, INPUTS, stats)[0], logits, 1e-5)
+    (norm,) = stats.values()
+    assert set(norm) == {"mean", "var"}
+    shifted = {name: {"mean": values["mean"] + 1, "var": values["var"]} for name, values in stats.items()}
+    assert not np.allclose(apply(params, INPUTS, shifted)[0], logits)
+    jax.tree.map(np.testing.assert_array_equal, apply(params, INPUTS, shifted)[1], shifted)
+
+    dropped, again, other = (apply(params, INPUTS, None, jax.random.key(i))[0] for i in (1, 1, 2))
+    np.testing.assert_array_equal(dropped, again)
+    assert not np.allclose(dropped, logits)
+    assert not np.allclose(dropped, other)
+
+    grads = jax.jit(jax.grad(lambda p: jnp.sum(jnp.square(model.apply(p, INPUTS, None, KEY)[0]))))(params)
+    assert jax.tree.map(jnp.shape, grads) == jax.tree.map(jnp.shape, params)
+    fresh = model.init(jax.random.key(5), INPUTS)
+    assert jax.tree.structure(fresh) == jax.tree.structure(params)
+    assert not all(jax.tree.leaves(jax.tree.map(np.array_equal, fresh, params)))
+    assert all(type(key) is str for path, _ in jax.tree.leaves_with_path(params) for key in (p.key for p in path))
+
+
+def test_flax_modules_give_what_flax_gives() -> None:
+    module, (model, params) = LinenNet(), flax_model("linen")
+    stats = {"BatchNorm_0": {"mean": jnp.linspace(-1, 1, 8), "var": jnp.linspace(0.5, 2, 8)}}
+    expected = module.apply({"params": params, "batch_stats": stats}, INPUTS, train=False)
+    assert_close(model.apply(params, INPUTS, stats)[0], expected)
+    # In training mode too, whatever the momentum: it is about what is remembered.
+    rngs = {"params": jax.random.key(1)}
+    train, _ = module.apply({"params": params}, INPUTS, train=True, mutable=["batch_stats"], rngs=rngs)
+    assert_close(model.apply(params, INPUTS, None, rngs["params"])[0], train)
+
+    network = NnxNet(nnx.Rngs(0))
+    network(INPUTS)  # moves the running statistics
+    model, params, stats = models.nnx(network)
+    assert network.norm.momentum == 0.99
+    network.eval()
+    assert_close(model.apply(params, INPUTS, stats)[0], network(INPUTS))
+    with pytest.raises(ValueError, match=r"models\.nnx\(module, init="):
+        model.init(KEY, INPUTS)
+
+
+def test_flax_modules_take_a_dict_of_inputs() -> None:
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, inputs: dict[str, jax.Array]) -> jax.Array:
+            return nn.Dense(3)(nn.Embed(9, 4)(inputs["tokens"]) * inputs["mask"][..., None])
+
+    inputs = {"tokens": jnp.arange(8).reshape(2, 4), "mask": jnp.ones((2, 4))}
+    model = models.linen(Net())
+    logits, stats = model.apply(model.init(KEY, inputs), inputs)
+    assert logits.shape == (2, 4, 3)
+    assert stats == {}
+
+
+def test_a_module_that_cannot_be_called_is_refused() -> None:
+    class Masked(nn.Module):
+        def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+            return x
+
+    with pytest.raises(ValueError, match=r"Masked takes \(x.*, mask.*\).*models\.adapt"):
+        models.linen(Masked())
+
+
+def remembering(momentum: float, dropout: float = 0.0) -> Callable[..., tuple]:
+    """An `apply` of one's own around a Linen module with BatchNorm."""
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array, train: bool, drop: bool) -> jax.Array:
+            x = nn.BatchNorm(use_running_average=not train, momentum=momentum)(nn.Dense(8)(x))
+            return nn.Dense(3)(nn.Dropout(dropout, deterministic=not drop)(nn.relu(x)))
+
+    module = Net()
+
+    def apply(params: Any, x: jax.Array, stats: Any = None, key: jax.Array | None = None) -> tuple:
+        variables = {"params": params} if stats is None else {"params": params, "batch_stats": stats}
+        rngs = None if key is None else {"dropout": key}
+        logits, new = module.apply(
+            variables, x, train=stats is None, drop=key is not None, mutable=["batch_stats"], rngs=rngs
+        )
+        return logits, new["batch_stats"] if stats is None else stats
+
+    return apply
+
+
+def params_of_remembering() -> Any:
+    return {
+        "Dense_0": {"kernel": jax.random.normal(KEY, (4, 8)), "bias": jnp.zeros(8)},
+        "BatchNorm_0": {"scale": jnp.ones(8), "bias": jnp.zeros(8)},
+        "Dense_1": {"kernel": jax.random.normal(KEY, (8, 3)), "bias": jnp.zeros(3)},
+    }
+
+
+def test_statistics_with_a_memory_are_refused() -> None:
+    params, refusal = params_of_remembering(), r"not those of its batch.*momentum=0\.0"
+    for momentum in (0.99, 0.1):
+        model = models.adapt(remembering(momentum))
+        with pytest.raises(ValueError, match=refusal):
+            model.apply(params, INPUTS)
+        with pytest.raises(ValueError, match=refusal):  # under a trace as well
+            jax.jit(jax.vmap(model.apply, (None, 0)))(params, INPUTS[None])
+        model.apply(params, INPUTS, {"BatchNorm_0": {"mean": jnp.zeros(8), "var": jnp.ones(8)}})
+
+    # Nothing can be said of an apply that closes over values of a trace, and it is left alone.
+    scaled = remembering(0.99)
+    jax.jit(lambda c: models.adapt(lambda p, x, stats=None: scaled(p, c * x, stats)).apply(params, INPUTS)[0])(2.0)
+
+    own = Model("own", lambda key, x: params, remembering(0.99))
+    with pytest.raises(ValueError, match=refusal):
+        models.check(own, params, INPUTS)
+
+    # Dropout is no memory: without a key there is none.
+    fine = models.adapt(remembering(0.0, dropout=0.5))
+    fine.apply(params, INPUTS)
+    fine.apply(params, INPUTS, None, KEY)
+    models.check(fine, params, INPUTS)
+    preresnet = small("preresnet")
+    models.check(preresnet, preresnet.init(KEY, images()), images())
+
+
+def test_metrics_methods_and_paths_refuse_a_memory(normed: Callable[..., Problem]) -> None:
+    problem = normed(24)
+    whole = problem.model.apply
+
+    def apply(params: dict, x: jax.Array, stats: dict | None = None) -> tuple[jax.Array, dict]:
+        logits, new = whole(params, x, stats)
+        return logits, jax.tree.map(lambda moment: 0.01 * moment, new) if stats is None else new
+
+    problem = dataclasses.replace(problem, model=models.adapt(apply))
+    path = curves.straight(problem.params, jax.tree.map(jnp.negative, problem.params))
+    for use in (
+        lambda: metrics.evaluate(problem, problem.params),
+        lambda: methods.finetune(problem, KEY),
+        lambda: paths.evaluate(problem, path, [0.0, 1.0]),
+    ):
+        with pytest.raises(ValueError, match="not those of its batch"):
+            use()
+
+
+def test_a_model_is_checked_once() -> None:
+    calls = []
+    apply = remembering(0.0)
+
+    def counted(params: Any, x: jax.Array, stats: Any = None) -> tuple:
+        calls.append(x.shape)
+        return apply(params, x, stats)
+
+    model, params = models.adapt(counted), params_of_remembering()
+    model.apply(params, INPUTS)
+    first = len(calls)
+    for _ in range(3):
+        jax.jit(lambda p: model.apply(p, INPUTS)[0])(params)
+    assert len(calls) == first + 3

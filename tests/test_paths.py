@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from jax.tree_util import Partial
 from scipy.interpolate import CubicSpline
 
-from mcu_jax import curves, losses, metrics, models, paths, training, trees
-from mcu_jax.base import Path, Predictions, Problem
+from mcu_jax import curves, metrics, models, outputs, paths, sources, training, trees
+from mcu_jax.base import Path, Problem, UserError
 
 TS = np.linspace(0, 1, 7, dtype=np.float32)
 
@@ -50,13 +50,13 @@ def test_a_sweep_maps_over_paths() -> None:
 
 def test_bad_points_are_refused() -> None:
     for ts in ([0.0, 1.1], [-0.1, 1.0], [float("nan")]):
-        with pytest.raises(ValueError, match=r"t lies in \[0, 1\]"):
+        with pytest.raises(UserError, match=r"t lies in \[0, 1\]"):
             paths.sweep(Partial(cubes, 1.0), toy(), ts)
-    with pytest.raises(ValueError, match="at least 1, given 0"):
+    with pytest.raises(UserError, match="at least 1, given 0"):
         paths.sweep(Partial(cubes, 1.0), toy(), TS, chunk=0)
-    with pytest.raises(ValueError, match="at least 4 points"):
+    with pytest.raises(UserError, match="at least 4 points"):
         paths.points(3)
-    with pytest.raises(ValueError, match="at least 4 points"):
+    with pytest.raises(UserError, match="at least 4 points"):
         paths.best_t(np.linspace(0, 1, 3), jnp.ones(3), jnp.ones(3), paths.Targets(1.0, 1.0), 10)
     np.testing.assert_allclose(paths.points(5), [0, 0.25, 0.5, 0.75, 1])
 
@@ -75,17 +75,17 @@ def test_a_convolution_is_seen_and_decides_the_chunk() -> None:
         assert paths.best_chunk(inside, path, 9) == (1 if expected and jax.default_backend() == "cpu" else 9)
 
 
-# Predictions along a path.
+# Evaluated along a path.
 
 
 @pytest.mark.parametrize("chunk", [1, 7])
 def test_the_ends_of_a_path_have_their_models_metrics_exactly(problem: Problem, unlearned: Any, chunk: int) -> None:
     path = curves.straight(problem.params, unlearned)
     path = path._replace(inner=jax.tree.map(lambda x: x + 1.0, path.inner))
-    found = paths.predictions(problem, path, TS, chunk=chunk)
+    found = paths.evaluate(problem, path, TS, chunk=chunk)
     retain, forget = paths.accuracies(found)
     for i, params in ((0, problem.params), (-1, unlearned)):
-        alone = metrics.predict(problem, params)
+        alone = metrics.evaluate(problem, params)
         at_end = jax.tree.map(lambda x, i=i: x[i], found)
         chex.assert_trees_all_close(at_end, alone, rtol=1e-5, atol=1e-5)
         for metric in (metrics.ua, metrics.ra, metrics.ta):
@@ -95,29 +95,39 @@ def test_the_ends_of_a_path_have_their_models_metrics_exactly(problem: Problem, 
     assert float(jnp.abs(retain[1:-1] - retain[0]).max()) > 0.1
 
 
+def retain_scores(problem: Problem, params: Any, stats: Any) -> Any:
+    batch = sources.take(problem.data, problem.retain)
+    return outputs.scores(problem.model.apply(params, batch["x"], stats)[0], batch["y"])
+
+
 def test_batchnorm_statistics_are_refreshed_at_every_t(normed: Any) -> None:
     problem = normed(60)
     end = {"v": 3.0 * problem.params["v"] + 1.0, "w": -problem.params["w"]}
     path = curves.straight(problem.params, end)
-    found = paths.predictions(problem, path, TS)
+    found = paths.evaluate(problem, path, TS)
     for i, t in enumerate(TS):
         params = curves.bezier(path, float(t))
         stats = training.refresh(problem, params)
         assert abs(float(stats["norm"]["mean"].mean())) < 30, "forget data is far away"
-        logits = problem.model.apply(params, problem.retain.x, stats)[0]
-        np.testing.assert_allclose(found.retain.logits[i], logits, rtol=1e-3, atol=1e-4)
+        expected = retain_scores(problem, params, stats)
+        np.testing.assert_allclose(found.retain.loss[i], expected.loss, rtol=1e-3, atol=1e-4)
 
 
 def test_statistics_of_its_own_stay_with_the_original(normed: Any) -> None:
+    """On a path from it, its end; on a path between two other models, no point."""
     own = {"norm": {"mean": jnp.ones(4), "var": jnp.ones(4)}}
-    problem = normed(60)
-    path = curves.straight(problem.params, jax.tree.map(jnp.negative, problem.params))
-    plain = paths.predictions(problem, path, TS)
-    found = paths.predictions(normed(60, stats=own), path, TS)
-    np.testing.assert_array_equal(found.retain.logits[1:], plain.retain.logits[1:])
-    expected = problem.model.apply(problem.params, problem.retain.x, own)[0]
-    np.testing.assert_allclose(found.retain.logits[0], expected, rtol=1e-4, atol=1e-5)
-    assert isinstance(found, Predictions)
+    plain, brought = normed(60), normed(60, stats=own)
+    other, end = (jax.tree.map(lambda x, f=f: f * x, plain.params) for f in (0.5, -1.0))
+    from_it, elsewhere = curves.straight(plain.params, end), curves.straight(other, end)
+    refreshed, found = paths.evaluate(plain, from_it, TS), paths.evaluate(brought, from_it, TS)
+    np.testing.assert_array_equal(found.retain.loss[1:], refreshed.retain.loss[1:])
+    expected = retain_scores(plain, plain.params, own)
+    np.testing.assert_allclose(found.retain.loss[0], expected.loss, rtol=1e-4, atol=1e-5)
+    assert float(jnp.abs(expected.loss - refreshed.retain.loss[0]).max()) > 0.1
+    both = [paths.evaluate(problem, elsewhere, TS) for problem in (plain, brought)]
+    chex.assert_trees_all_equal(*both)
+    at_start = jax.tree.map(lambda x: x[0], both[1])
+    chex.assert_trees_all_close(at_start, metrics.evaluate(brought, other), rtol=1e-4, atol=1e-5)
 
 
 # From values along a path to numbers.
@@ -144,15 +154,16 @@ def test_best_t_is_the_first_near_minimum_of_the_splines(
     t, index = float(choice.t), round(1000 * float(choice.t))
     assert 0 <= t <= 1
     np.testing.assert_allclose(choice.gap, gaps[index], atol=1e-5)
-    limit = gaps.min() + 0.25 / size
-    assert gaps[index] <= limit + 1e-5, "not the minimum"
+    # Where both targets are met, no tolerance; rounding decides whether they are.
+    limit = gaps.min() + (0.25 / size if gaps.min() > 2e-6 else 0)
+    assert gaps[index] <= max(limit, gaps.min() + 0.25 / size) + 1e-5, "not the minimum"
     assert not np.any(gaps[:index] < limit - 1e-5), "not the first of equals"
 
 
 def test_best_t_by_hand_and_under_vmap() -> None:
-    """Gap ½|½ − t|: within ¼ · ⅛ of its minimum 0 from t = 0.4375 on."""
+    """Gap ½|½ − t| + 0.05: within ¼ · ⅛ of its minimum from t = 0.4375 on."""
     line, ones = 1 - jnp.asarray(TS), jnp.ones(7)
-    targets = paths.Targets(1.0, 0.5)
+    targets = paths.Targets(0.9, 0.5)
     assert float(paths.best_t(TS, ones, line, targets, 8).t) == pytest.approx(0.438)
     assert float(paths.best_t(TS, ones, line, targets, 10**6).t) == pytest.approx(0.5, abs=1e-3)
     # All flat: the point nearest the original.
@@ -160,6 +171,47 @@ def test_best_t_by_hand_and_under_vmap() -> None:
     both = jnp.stack([line, ones])
     mapped = jax.jit(jax.vmap(lambda forget: paths.best_t(TS, ones, forget, targets, 8)))(both)
     np.testing.assert_allclose(mapped.t, [0.438, 0.0], rtol=1e-5)
+
+
+def test_a_tie_never_passes_a_point_that_meets_both_targets() -> None:
+    """21 examples of a forgotten class; retain accuracy is back at t = 0.1: half a forget example before is no tie."""
+    ts, gone = paths.points(21), np.zeros(21)
+    retain = np.array([0.96, 0.985, *[1.0] * 19])
+    targets = paths.Targets(1.0, 0.0)
+    gaps = np.asarray(paths.fine_gap(ts, retain, gone, targets))
+    assert gaps.min() < 1e-7
+    assert np.any((gaps[:50] > 1e-3) & (gaps[:50] < 0.25 / 21)), "the tolerance would stop before it"
+    choice = paths.best_t(ts, retain, gone, targets, 21)
+    assert float(choice.gap) == pytest.approx(0, abs=1e-6)
+    # Where no point meets both, ties go as before.
+    near = paths.best_t(ts, 0.99 * retain, gone, targets, 21)
+    assert float(near.t) < 0.05 < float(choice.t)
+
+
+def choose(problem: Problem, path: Path, ts: Any, targets: Any) -> tuple[paths.Choice, Any]:
+    found = paths.evaluate(problem, path, ts)
+    return paths.choose(problem, path, ts, paths.accuracies(found), targets), found
+
+
+def realised(problem: Problem, path: Path, t: Any, targets: Any) -> float:
+    there = metrics.evaluate(problem, curves.bezier(path, t))
+    return float(paths.gap(metrics.accuracy(there.retain), metrics.accuracy(there.forget), targets))
+
+
+def test_the_gap_of_the_choice_is_what_the_model_there_has(problem: Problem, unlearned: Any) -> None:
+    path, ts = curves.straight(problem.params, jax.tree.map(lambda x: -x, unlearned)), paths.points(5)
+    taken = set()
+    for forget in (0.0, 0.3, 0.6, 0.9):
+        targets = paths.Targets(jnp.float32(1.0), jnp.float32(forget))
+        choice, found = choose(problem, path, ts, targets)
+        assert float(choice.gap) == pytest.approx(realised(problem, path, choice.t, targets), abs=1e-6)
+        # An evaluated point that is better than the spline's guess is taken in its place.
+        guess = paths.best_t(ts, *paths.accuracies(found), targets, 24)
+        evaluated = paths.gap(*paths.accuracies(found), targets)
+        assert float(choice.gap) <= float(evaluated.min()) + 0.25 / 24 + 1e-6
+        taken.add("guess" if float(choice.t) == float(guess.t) else "evaluated")
+        assert float(choice.t) in {float(guess.t), *map(float, ts)}
+    assert taken == {"guess", "evaluated"}
 
 
 def test_splines_are_clipped_to_fractions() -> None:
@@ -208,18 +260,22 @@ def test_smoothness_by_hand() -> None:
 
 def test_measures_are_the_metrics_at_each_t(problem: Problem, unlearned: Any) -> None:
     line = curves.straight(problem.params, unlearned, 1)
-    found = paths.predictions(problem, line, [0.0, 0.3, 1.0], curves.linear)
-    other, blank = (metrics.predict(problem, jax.tree.map(lambda x, f=f: f * x, problem.params)) for f in (0.5, 0.1))
-    values = paths.measures(found, other, blank)
+    shrunk = {"retrained": 0.5, "untrained": 0.1}
+    references = {
+        name: metrics.logits(problem, jax.tree.map(lambda x, f=f: f * x, problem.params), problem.forget)
+        for name, f in shrunk.items()
+    }
+    values = paths.measures(paths.evaluate(problem, line, [0.0, 0.3, 1.0], curves.linear, references=references))
     assert all(v.shape == (3,) for v in values.values())
-    at = metrics.predict(problem, curves.linear(line, jnp.float32(0.3)))
+    there = metrics.evaluate(problem, curves.linear(line, jnp.float32(0.3)), references=references)
     for split in paths.SPLITS:
-        outputs = getattr(at, split)
-        expected = jnp.mean(losses.nll(outputs.logits, outputs.labels))
-        np.testing.assert_allclose(values[f"{split}_loss"][1], expected, rtol=1e-4)
-        np.testing.assert_allclose(values[f"{split}_accuracy"][1], metrics.accuracy(outputs), rtol=1e-5)
-    np.testing.assert_allclose(values["js"][1], metrics.js(at, other), rtol=1e-3)
-    np.testing.assert_allclose(values["zrf"][1], metrics.zrf(at, blank), rtol=1e-3)
+        scores = getattr(there, split)
+        np.testing.assert_allclose(values[f"{split}_loss"][1], jnp.mean(scores.loss), rtol=1e-4)
+        np.testing.assert_allclose(values[f"{split}_accuracy"][1], metrics.accuracy(scores), rtol=1e-5)
+    np.testing.assert_allclose(values["js"][1], metrics.js(there), rtol=1e-3)
+    np.testing.assert_allclose(values["zrf"][1], metrics.zrf(there), rtol=1e-3)
+    without = paths.measures(paths.evaluate(problem, line, [0.0, 0.3, 1.0], curves.linear))
+    assert set(values) - set(without) == {"js", "zrf"}
 
 
 def test_connection_reads_losses_and_accuracies_the_right_way_up() -> None:
@@ -261,7 +317,7 @@ def test_interior_points_that_beat_both_ends() -> None:
     assert float(found.share) == 0.5  # 0.2 itself is no better
     assert int(found.best) == 1
     assert float(paths.interior(jnp.array([0.0, 0.5, 0.1])).share) == 0
-    with pytest.raises(ValueError, match="no interior"):
+    with pytest.raises(UserError, match="no interior"):
         paths.interior(jnp.array([0.1, 0.2]))
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Annotated
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcu_jax import curves, datasets, methods, metrics, models, registry
+from mcu_jax import curricula, curves, datasets, methods, metrics, models, optimizers, registry, training
+from mcu_jax.base import Positive, UserError
 
 
 @pytest.mark.parametrize(
@@ -44,12 +48,25 @@ def test_names_are_checked_and_the_nearest_offered() -> None:
         registry.get(methods, "__all__", "method")
 
 
-def _function(x: int, *, epochs: int = 3, lr: float = 0.1, kind: str = "a", widths: tuple = (8,), full: bool = False):
+def _function(
+    x: int,
+    *,
+    epochs: int = 3,
+    lr: Annotated[float, Positive] = 0.1,
+    kind: str = "a",
+    widths: tuple = (8,),
+    full: bool = False,
+):
     raise NotImplementedError
 
 
 def test_schema_is_what_text_can_set() -> None:
     assert registry.schema(_function) == {"epochs": 3, "lr": 0.1, "kind": "a", "widths": (8,)}
+    shared = {"epochs", "lr", "momentum", "weight_decay", "batch_size", "optimizer", "curriculum"}
+    npo = registry.schema(methods.npo)
+    assert set(npo) == {"beta", "retain_weight", *shared}
+    assert (npo["epochs"], npo["optimizer"], npo["curriculum"]) == (5, "sgd", "none")
+    assert registry.schema(methods.mcu)["pre"] == "random_label"
 
 
 @pytest.mark.parametrize(
@@ -64,9 +81,9 @@ def test_schema_is_what_text_can_set() -> None:
     ],
 )
 def test_bind_gives_the_defaults_type(given_value: dict, bound: object) -> None:
-    (found,) = registry.bind(_function, given_value, "method f").values()
-    assert found == bound
-    assert type(found) is type(bound)
+    (value,) = registry.bind(_function, given_value, "method f").values()
+    assert value == bound
+    assert type(value) is type(bound)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +97,72 @@ def test_bind_gives_the_defaults_type(given_value: dict, bound: object) -> None:
         ({"epoch": 5}, r"method f has no hyper-parameter 'epoch'; did you mean 'epochs'\? It has: epochs=3, lr=0.1"),
         ({"full": True}, "no hyper-parameter 'full'"),
         ({"x": 1}, "no hyper-parameter 'x'"),
+        ({"lr": 0}, "method f: lr must be a number above 0, given 0"),
+        ({"lr": float("inf")}, "lr must be a number above 0, given inf"),
+        ({"lr": float("nan")}, "lr must be"),
+        ({"widths": [10**400]}, "widths must be a finite number"),
     ],
 )
 def test_bind_refuses(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         registry.bind(_function, options, "method f")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("npo:beta=0", "npo: beta must be a number above 0, given 0"),
+        ("finetune:momentum=5", r"momentum must be a number in \[0, 1\), given 5"),
+        ("finetune:weight_decay=-1", "weight_decay must be a number from 0 on, given -1"),
+        ("finetune:epochs=0", "epochs must be a whole number above 0"),
+        ("finetune:epochs=4e9", "epochs must be a whole number above 0"),
+        ("sfron:steps=0", "steps must be a whole number above 0"),
+        ("salun:keep=1.5", r"keep must be a fraction in \[0, 1\]"),
+        ("finetune:optimizer=adam,momentum=0.3", "momentum has no effect with optimizer adam, .* leave it out"),
+        ("sfron:optimizer=sophia,momentum=0.3", "momentum has no effect with optimizer sophia"),
+        ("finetune:optimizer=adam:b1=3", r"optimizer adam: b1 must be a number in \[0, 1\), given 3"),
+        ("finetune:optimizer=sophia:interval=0", "optimizer sophia: interval must be a whole number above 0"),
+        (
+            "finetune:curriculum=superloss:strength=0",
+            "curriculum superloss: strength must be a number above 0, given 0",
+        ),
+        ("finetune:curriculum=superloss:power=1", "curriculum superloss has no hyper-parameter 'power'"),
+        ("finetune:optimizer=adamw", r"no optimizer 'adamw'; did you mean 'adam'\?"),
+        ("finetune:optimizer=none", "no optimizer 'none'"),
+        ("finetune:optimizer=3", "optimizer takes NAME or NAME:key=value, given 3"),
+        ("sfron:coupling=shard", "there is no coupling 'shard'; did you mean 'shared'"),
+        ("mcu:retain_fraction=0", r"retain_fraction must be a fraction in \(0, 1\]"),
+        ("mcu:mask=mc", "there is no mask 'mc'; did you mean 'mcu'"),
+        ("mcu:pre=npo:beta=0", "method npo: beta must be a number above 0"),
+    ],
+)
+def test_settings_of_methods_are_checked_where_they_enter(spec: str, message: str) -> None:
+    name, options = registry.parse(spec)
+    with pytest.raises(UserError, match=message):
+        registry.bind(getattr(methods, name), options, f"method {name}")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adam:b1=0.8", "sophia_fisher"])
+def test_the_options_an_optimiser_takes_are_bound(optimizer: str) -> None:
+    options = {"optimizer": optimizer, "weight_decay": 0.1, **({"momentum": 0.5} if optimizer == "sgd" else {})}
+    assert registry.bind(methods.npo, options, "method npo") == options
+
+
+def test_arguments_are_functions_for_names_and_a_group_for_its_fields() -> None:
+    options = {"beta": 0.2, "lr": 0.1, "optimizer": "adam:b1=0.8", "curriculum": "superloss"}
+    given = registry.arguments(methods.npo, registry.bind(methods.npo, options, "method npo"))
+    train = given.pop("train")
+    assert given == {"beta": 0.2}
+    assert isinstance(train, training.Training)
+    assert (train.epochs, train.lr, train.curriculum) == (5, 0.1, curricula.superloss)
+    assert isinstance(train.optimizer, functools.partial)
+    assert (train.optimizer.func, train.optimizer.keywords) == (optimizers.adam, {"b1": 0.8})
+    assert registry.arguments(methods.npo, {}) == {}
+    assert registry.arguments(methods.npo, {"curriculum": "none"})["train"].curriculum is None
+    nested = registry.arguments(methods.mcu, {"pre": "finetune:epochs=1,optimizer=adam", "curve": "linear"})
+    assert nested["curve"] is curves.linear
+    assert nested["pre"].keywords["train"].optimizer is optimizers.adam
+    assert registry.arguments(methods.mcu, {"pre": methods.npo}) == {"pre": methods.npo}
 
 
 @pytest.mark.parametrize("module", [methods, curves, models, metrics, datasets])

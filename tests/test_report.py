@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from mcu_jax import metrics, report
-from mcu_jax.report import _figure, _table
+from mcu_jax.report import _figure
 
 T = np.linspace(0.0, 1.0, 21)
 PRE = "random_label:lr=0.1"
@@ -100,6 +100,14 @@ def one_seed():
     return _results([3])
 
 
+def test_a_mask_that_leaves_next_to_nothing_is_told_of_first(five_seeds):
+    results = copy.deepcopy(five_seeds)
+    assert "Careful" not in report.unlearn_table(report.collect(results))
+    results["paths"][2]["mask"] = {"keep": 0.004, "retain_filter": 0.99}
+    first = " ".join(report.unlearn_table(report.collect(results)).split("\n\n")[0].split())
+    assert "the mask leaves 0.4 % of the parameters to train" in first
+
+
 @pytest.fixture(scope="session")
 def class_wise(five_seeds):
     results = copy.deepcopy(five_seeds)
@@ -107,6 +115,10 @@ def class_wise(five_seeds):
     for row in results["rows"]:
         row["UA_test"] = row["UA"]
     return results
+
+
+def _table(results, width=110):
+    return report.unlearn_table(report.collect(results), width)
 
 
 def _of(results, method, name):
@@ -117,12 +129,22 @@ def _line(table, start):
     return next(line for line in table.splitlines() if line.startswith(start))
 
 
+def _rows(table):
+    """Of the paired comparison."""
+    after = table.split("MCU against every other method")[1].split("─\n")[1]
+    return after.split("\n\n")[0].splitlines()
+
+
+def _paired(table, start):
+    return next(line for line in _rows(table) if line.startswith(start))
+
+
 def _figure_of(results, file, monkeypatch):
     """The figure that is saved, to look into its axes."""
     saved = []
     original = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, f: (saved.append(self), original(self, f)))
-    report.path_figure(results, file)
+    report.path_figure(report.collect(results), file)
     return saved[0]
 
 
@@ -137,27 +159,71 @@ def test_mean_and_interval_are_scipys():
 
 
 def test_rows_and_columns_in_order(five_seeds):
-    table = report.unlearn_table(five_seeds)
+    table = _table(five_seeds)
     lines = table.splitlines()
     assert lines[0] == "Unlearning on digits, mlp, forget random:0.2, 5 seeds"
     assert lines[2].split() == ["UA", "RA", "TA", "MIA", "avg_gap", "seconds", "t"]
-    assert re.split(r"\s{2,}", lines[3]) == ["best value", *["= retrain"] * 4, "0", "low"]
+    assert re.split(r"\s{2,}", lines[3]) == ["best value", *["= retrain"] * 4, "0", "low", "none"]
     starts = ["original", "retrain", "random_label:lr=0.1", "straight line", "MCU", "finetune"]
     places = [lines.index(_line(table, start)) for start in starts]
     assert places == sorted(places)
     assert "(pre-unlearned)" in "".join(lines[places[2] : places[2] + 2])
-    assert max(map(len, lines)) <= 110
-    assert "\x1b" not in table
 
 
 def test_class_wise_shows_the_forgotten_class_in_the_test_set(class_wise):
-    table = report.unlearn_table(class_wise)
+    table = _table(class_wise)
     assert re.split(r"\s{2,}", table.splitlines()[2].strip())[:3] == ["UA", "UA test", "RA"]
-    assert max(map(len, table.splitlines())) <= 110
+
+
+@pytest.mark.parametrize("width", [80, 110])
+def test_a_number_is_never_broken(class_wise, width, monkeypatch):
+    """What does not fit goes to a second table; and no colours, whatever the environment says of the terminal."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "30")
+    table = _table(class_wise, width)
+    assert max(map(len, table.splitlines())) <= width
+    assert "\x1b" not in table
+    cells = [cell for line in table.splitlines() for cell in re.split(r"\s{2,}", line) if "±" in cell]
+    numbers = [cell for cell in cells if not cell.startswith("Per cent")]
+    assert len(numbers) == 6 * 6
+    assert all(re.fullmatch(r"\d+\.\d+ ±\d+\.\d+", cell) for cell in numbers)
+    wide = re.findall(r"\S+ ±\S+", _table(class_wise, 200))
+    assert sorted(re.findall(r"\S+ ±\S+", table)) == sorted(wide)
+
+
+def test_few_seeds_have_a_range_and_no_interval(five_seeds):
+    results = _results([0, 1, 2])
+    table = _table(results)
+    assert "±" not in table
+    assert "mean over 3 seeds [smallest–largest]; an interval needs at least 4" in table
+    values = _of(results, "mcu", "UA")
+    assert f"{np.mean(values):.1f} [{min(values):.1f}–{max(values):.1f}]" in _line(table, "MCU ")
+    differences = np.subtract(_of(results, "mcu", "avg_gap"), _of(results, "original", "avg_gap"))
+    line = _paired(table, "original")
+    assert f"{differences.mean():+.2f} [{differences.min():+.2f}, {differences.max():+.2f}]" in line
+    assert line.endswith("no verdict from 3 seeds")
+
+
+def test_a_diverged_method_says_where(five_seeds):
+    results = copy.deepcopy(five_seeds)
+    for row in results["rows"]:
+        if row["method"] == "finetune":
+            row |= dict.fromkeys(("UA", "RA", "TA", "MIA", "avg_gap")) | {"diverged": 88 + row["seed"]}
+    for row in results["rows"]:
+        if row["method"] == "original" and row["seed"] == 2:
+            row |= dict.fromkeys(("UA", "RA", "TA", "MIA", "avg_gap")) | {"diverged": 7}
+    lines = _table(results).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("finetune"))
+    assert lines[start].split()[1:5] == ["–"] * 4
+    said = " ".join(" ".join(lines[start + 1 : start + 4]).split())
+    assert said.startswith("not finite at step 88 (seed 0), 89 (seed 1), 90 (seed 2)")
+    start = next(i for i, line in enumerate(lines) if line.startswith("original"))
+    assert lines[start + 1].strip() == "not finite at step 7 (seed 2)"
+    assert _paired("\n".join(lines), "original").endswith("  4  MCU better")
 
 
 def test_numbers_of_a_row(five_seeds):
-    row = _line(report.unlearn_table(five_seeds), "MCU ")
+    row = _line(_table(five_seeds), "MCU ")
     for name, decimals in [("UA", 1), ("RA", 1), ("TA", 1), ("MIA", 1), ("avg_gap", 2)]:
         values = _of(five_seeds, "mcu", name)
         low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
@@ -168,15 +234,19 @@ def test_numbers_of_a_row(five_seeds):
 
 
 def test_paired_interval_is_scipys(five_seeds):
-    table = report.unlearn_table(five_seeds)
-    for rival, label in [("original", "original"), (PRE, PRE), ("linear", "straight line")]:
+    table = _table(five_seeds)
+    rivals = [("original", "original"), (PRE, PRE), ("linear", "straight line"), ("finetune", "finetune")]
+    for rival, label in rivals:
         paired = stats.ttest_rel(_of(five_seeds, "mcu", "avg_gap"), _of(five_seeds, rival, "avg_gap"))
         low, high = paired.confidence_interval(0.95)
-        line = _line(table, f"  {label}")
+        line = _paired(table, label)
         mean = np.mean(_of(five_seeds, "mcu", "avg_gap")) - np.mean(_of(five_seeds, rival, "avg_gap"))
         assert f"{mean:+.2f}" in line
         assert f"[{low:+.2f}, {high:+.2f}]" in line
-        assert line.endswith("5 pairs  MCU better")
+        assert line.endswith("  5  MCU better")
+    assert [label for _, label in rivals] == [
+        line.split("  ")[0].removesuffix(" (pre-unlearned)") for line in _rows(table)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -195,52 +265,49 @@ def test_verdict(five_seeds, shifts, verdict):
     for row in results["rows"]:
         if row["method"] == "mcu":
             row["avg_gap"] = other[row["seed"]] + shifts[row["seed"]]
-    assert _line(report.unlearn_table(results), "  original").endswith(verdict)
+    assert _paired(_table(results), "original").endswith(verdict)
 
 
 def test_one_seed_has_no_interval(one_seed):
-    table = report.unlearn_table(one_seed)
-    assert "An interval needs at least two seeds." in table
+    table = _table(one_seed)
+    assert "Per cent, one seed; an interval needs more." in table
     assert "±" not in table
-    assert _line(table, "  original").endswith("1 pair  no verdict from one seed")
+    assert _paired(table, "original").endswith("  1  no verdict from one seed")
 
 
 def test_missing_seeds_are_named_and_left_out_of_pairs(five_seeds):
     results = copy.deepcopy(five_seeds)
     gone = {("original", 1), ("original", 4), ("mcu", 2)}
     results["rows"] = [row for row in results["rows"] if (row["method"], row["seed"]) not in gone]
-    table = report.unlearn_table(results)
+    table = _table(results)
     assert "original: without seed 1, 4." in table
     assert "MCU: without seed 2." in table
     by_seed = {(row["method"], row["seed"]): 100 * row["avg_gap"] for row in results["rows"]}
-    low, high = stats.ttest_rel(
-        *([by_seed[method, seed] for seed in (0, 3)] for method in ("mcu", "original"))
-    ).confidence_interval(0.95)
-    line = _line(table, "  original")
-    assert f"[{low:+.2f}, {high:+.2f}]  2 pairs" in line
+    differences = [by_seed["mcu", seed] - by_seed["original", seed] for seed in (0, 3)]
+    assert f"[{min(differences):+.2f}, {max(differences):+.2f}]      2  " in _paired(table, "original")
 
 
 def test_path_lines(five_seeds):
-    table = report.unlearn_table(five_seeds)
+    table = _table(five_seeds)
     best = [p["best_t"] for p in five_seeds["paths"] if p["curve"] == "bezier"]
     assert f"Path (bezier), t* chosen without the retrained model: mean {np.mean(best):.2f}" in table
     first = five_seeds["paths"][0]
-    seed_line = re.split(r"\s{2,}", _line(table, "     0  "))[1:]
+    seed_line = re.split(r"\s{2,}", _line(table, "seed 0 "))
     low = first["effective_region"][0][0]
     assert seed_line == [
-        "0",
+        "seed 0",
         f"{best[0]:.3f}",
         f"{100 * first['best_gap']:.2f}",
         f"{low:.2f}–0.95",
         "0.30–0.62, 0.70–0.91",
     ]
-    assert "52.3 % of the parameters trained, 11.2 % set aside" in table
+    assert "52.3 % of the parameters trained, 11.2 % set aside" in " ".join(table.split())
     plain = copy.deepcopy(five_seeds)
     for path in plain["paths"]:
         path["mask"], path["effective_region"] = {"keep": 1.0, "retain_filter": 0.0}, []
-    table = report.unlearn_table(plain)
+    table = _table(plain)
     assert "Mask: none" in table
-    assert "none" in _line(table, "     0  ")
+    assert "none" in _line(table, "seed 0 ")
 
 
 def test_common_region_is_of_at_least_half_the_seeds():
@@ -250,7 +317,7 @@ def test_common_region_is_of_at_least_half_the_seeds():
     assert _figure._common_regions([[], []]) == []
 
 
-def test_figure_shows_the_mean_on_right_axes(five_seeds, tmp_path, monkeypatch):
+def test_figure_shows_the_median_on_right_axes(five_seeds, tmp_path, monkeypatch):
     figure = _figure_of(five_seeds, tmp_path / "path.png", monkeypatch)
     assert len(figure.axes) == 4
     for axis, name in zip(figure.axes, ("RA", "UA", "TA", "MIA"), strict=True):
@@ -258,11 +325,11 @@ def test_figure_shows_the_mean_on_right_axes(five_seeds, tmp_path, monkeypatch):
         assert axis.get_xlim() == (0.0, 1.0)
         low, high = axis.get_ylim()
         assert -3.0 <= low < high <= 103.0
-        mean = 100 * np.mean([p[name] for p in five_seeds["paths"] if p["curve"] == "bezier"], axis=0)
-        assert low <= mean.min() <= mean.max() <= high
-        drawn = [line.get_ydata() for line in axis.get_lines() if len(line.get_ydata()) == len(mean)]
-        assert any(np.allclose(y, mean) for y in drawn)
-        retrain = np.mean(_of(five_seeds, "retrain", name))
+        median = 100 * np.median([p[name] for p in five_seeds["paths"] if p["curve"] == "bezier"], axis=0)
+        assert low <= median.min() <= median.max() <= high
+        drawn = [line.get_ydata() for line in axis.get_lines() if len(line.get_ydata()) == len(median)]
+        assert any(np.allclose(y, median) for y in drawn)
+        retrain = np.median(_of(five_seeds, "retrain", name))
         assert any(np.allclose(line.get_ydata(), retrain) for line in axis.get_lines())
     labels = [text.get_text() for text in figure.axes[2].get_xticklabels()]
     assert labels[0] == "0\n= original"
@@ -273,7 +340,7 @@ def test_figure_shows_the_mean_on_right_axes(five_seeds, tmp_path, monkeypatch):
 def test_write_gives_the_table_and_a_picture(name, request, tmp_path):
     results = request.getfixturevalue(name)
     (tmp_path / "results.json").write_text(json.dumps(results))
-    assert report.write(tmp_path) == _table.unlearn_table(results)
+    assert report.write(tmp_path) == _table(results, 80)
     picture = matplotlib.image.imread(tmp_path / "path.png")
     assert picture.shape[0] >= 1000
     assert picture.shape[1] >= 1200
@@ -286,9 +353,29 @@ def test_write_gives_the_table_and_a_picture(name, request, tmp_path):
 def test_write_refuses_what_is_not_results(tmp_path):
     with pytest.raises(FileNotFoundError):
         report.write(tmp_path)
-    (tmp_path / "results.json").write_text('{"schema": 2}')
-    with pytest.raises(ValueError, match="expected schema 1, found 2"):
+    (tmp_path / "results.json").write_text('{"schema": 3}')
+    with pytest.raises(ValueError, match="expected schema 1 or 2, found 3"):
         report.write(tmp_path)
     (tmp_path / "results.json").write_text("[")
     with pytest.raises(ValueError, match="not the results of a run"):
         report.write(tmp_path)
+
+
+def test_a_run_whose_start_diverged_has_a_table(one_seed, tmp_path):
+    results = copy.deepcopy(one_seed)
+    results["paths"], results["rows"] = [], [row for row in results["rows"] if row["method"] not in ("mcu", "linear")]
+    results["rows"][-1] |= dict.fromkeys(("UA", "RA", "TA", "MIA", "avg_gap")) | {"diverged": 3}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    table = report.write(tmp_path)
+    assert "Path: none." in table
+    assert "not finite at step 3 (seed 3)" in " ".join(table.split())
+
+
+def test_names_are_text_and_no_formulas(one_seed, tmp_path):
+    results = copy.deepcopy(one_seed)
+    results["config"] |= {"dataset": r"$\frac{$", "forget": "class:$x_1$ [bold]"}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    table = report.write(tmp_path)
+    assert r"$\frac{$" in table
+    assert "[bold]" in table
+    assert (tmp_path / "path.png").stat().st_size > 10_000

@@ -41,10 +41,18 @@ def drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(Figure, "savefig", lambda self, file: saved.append(self))
 
     def draw(function, results):
-        function(results, tmp_path / "figure.png")
+        function(report.collect(results), tmp_path / "figure.png")
         return saved.pop()
 
     return draw
+
+
+def _table(results, width=150):
+    return report.connect_table(report.collect(results), width)
+
+
+def _groups(results, role="pair"):
+    return _connect.groups(report.collect(results), role)
 
 
 def _of(results, a, b, curve="linear"):
@@ -72,7 +80,7 @@ def _lines(axis):
 
 def test_numbers_of_a_row(pair):
     entries = _of(pair, "finetune", "npo", "bezier")
-    row = _line(report.connect_table(pair), "finetune – npo, bezier")
+    row = _line(_table(pair), "finetune – npo, bezier")
     cells = _cells(row)
     assert cells[0] == "finetune – npo, bezier"
     # Some of these are large, some small: three significant digits, but for accuracies, in tenths of a point.
@@ -92,7 +100,7 @@ def test_numbers_of_a_row(pair):
 
 
 def test_rows_columns_and_best_values_in_order(pair):
-    table = report.connect_table(pair)
+    table = _table(pair)
     lines = table.splitlines()
     title = "Connectivity on digits, mlp, forget random:0.2, 5 seeds; one pair, linear, bezier, objective"
     assert table.replace("\n", " ").startswith(title + " neutral")
@@ -107,38 +115,40 @@ def test_rows_columns_and_best_values_in_order(pair):
     rules = [i for i, line in enumerate(lines) if line.startswith("──")]
     assert rules[1] == places[2] - 1
     assert rules[2] == places[4] - 1
-    legend = _block(table, "   ").split("Mean over 5 seeds; ±")[1]
+    legend = _block(table, "Mean over 5 seeds; ±")
     assert all(f"{name}:" in legend or f"{name}, " in legend for name in header.split())
     assert "all methods (linear)" in legend
 
 
-def test_every_block_names_every_best_value(pair):
-    table = report.connect_table(pair)
-    for block in table.split("\n\n")[1:]:
-        if block.startswith("Membership attacks"):  # its best value is in its last line
-            continue
+def test_every_table_names_every_best_value(pair):
+    blocks = [block for width in (80, 150) for block in _table(pair, width).split("\n\n") if "──" in block]
+    assert len(blocks) > 12
+    for block in blocks:
         lines = block.splitlines()
         best = next(line for line in lines if line.startswith("best value"))
-        row = lines[lines.index(best) + 2]
-        cells = re.split(r"\s{2,}", re.sub(r" +±\S+|(?<=\d) / (?=\d)", "", row.strip()))
-        assert len(_cells(best)) == len(cells), block
+        assert len(_cells(best)) == len(_cells(lines[lines.index(best) + 2])), block
 
 
 @pytest.mark.parametrize("make", [made.methods_grid, made.sizes_grid, made.curriculum_grid, made.one_pair])
 def test_never_wider_than_the_page(make):
-    table = report.connect_table(make(seeds=range(2), also=ALSO, curves=("linear", "bezier")))
-    assert max(map(len, table.splitlines())) <= 108
+    results = make(seeds=range(2), also=ALSO, curves=("linear", "bezier"))
+    table = _table(results, 80)
+    assert max(map(len, table.splitlines())) <= 80
     assert "\x1b" not in table
+    numbers = [sorted(re.findall(r"\d\S* \[\S+\]", each)) for each in (table, _table(results, 400))]
+    assert numbers[0] == numbers[1]
+    assert numbers[0]
 
 
-def test_the_floor_over_methods_is_as_the_results_tell_it(pair):
-    floor = pair["floor"]["accuracy"]
-    half = (floor["interval"][1] - floor["interval"][0]) / 2
-    assert _cells(_line(report.connect_table(pair), "all methods"))[-1] == f"{floor['mean']:.1f} ±{half:.1f}"
+def test_the_floor_over_methods_is_over_seeds_of_their_mean(pair):
+    floors = [[e["barriers"]["accuracy"] for e in _of(pair, m, f"{m}:run=1")] for m in ("finetune", "npo")]
+    by_seed = np.mean(floors, axis=0)
+    low, high = stats.t.interval(0.95, 4, by_seed.mean(), stats.sem(by_seed))
+    assert _cells(_line(_table(pair), "all methods"))[-1] == f"{by_seed.mean():.1f} ±{(high - low) / 2:.1f}"
 
 
 def test_of_many_pairs_the_least_and_the_most_connected(grid):
-    table = _block(report.connect_table(grid), "   ")
+    table = _table(grid).split("\n\n")[1]
     means = {}
     for entry in grid["pairs"]:
         if entry["role"] == "pair":
@@ -149,24 +159,23 @@ def test_of_many_pairs_the_least_and_the_most_connected(grid):
     labels = re.sub(r"\n  +", " ", re.sub(r"  +[^\n]*\d[^\n]*", "", rows)).splitlines()
     assert [label for label in labels if " – " in label] == order[:5] + order[-5:]
     low, high = (f"{np.mean(means[order[i]]):.1f}" for i in (5, -6))
-    assert f"… 35 more, of accuracy barriers from {low} to {high} points: results.json holds all …" in rows
+    assert f"Left out are 35 of accuracy barriers from {low} to {high} points" in _table(grid)
     assert rows.index("35 more") > rows.index(order[4])
     assert len(re.findall(r"\d/3", floors)) == 10
 
 
 def test_twenty_rows_are_shown_whole():
-    groups = [_connect.Group(str(i), "linear", "pair", [{"barriers": {"accuracy": -i}}]) for i in range(21)]
-    value = lambda group: group.barriers("accuracy")[0]  # noqa: E731
-    assert _connect.cut(groups[:20], value) == (groups[:20], [], [])
-    first, left, last = _connect.cut(groups, value)
-    assert [g.label for g in first] == ["20", "19", "18", "17", "16"]
-    assert [g.label for g in last] == ["4", "3", "2", "1", "0"]
+    barriers = [-float(i) for i in range(21)]
+    assert _connect.cut(barriers[:20], float) == (barriers[:20], [], [])
+    first, left, last = _connect.cut(barriers, float)
+    assert first == [-20, -19, -18, -17, -16]
+    assert last == [-4, -3, -2, -1, 0]
     assert len(left) == 11
 
 
 def test_one_seed_has_no_interval(one_seed):
-    table = report.connect_table(one_seed)
-    assert "One seed. An interval needs at least two seeds: 1 is missing." in table
+    table = _table(one_seed)
+    assert "One seed; an interval needs more." in table
     assert "±" not in re.sub("±1", "", table)
     assert _cells(_line(table, "finetune – npo"))[4] in ("0/1", "1/1")
 
@@ -174,7 +183,7 @@ def test_one_seed_has_no_interval(one_seed):
 def test_a_missing_seed_is_named(pair):
     results = copy.deepcopy(pair)
     results["pairs"].remove(_of(results, "finetune", "npo", "bezier")[2])
-    table = report.connect_table(results)
+    table = _table(results)
     assert "finetune – npo, bezier: without seed 2." in table
     assert "linear: without" not in table
 
@@ -184,35 +193,37 @@ def test_what_is_not_finite_is_counted_and_not_averaged(pair):
     entries = _of(results, "finetune", "npo")
     entries[0]["barriers"]["retain_nats"] = entries[3]["barriers"]["retain_nats"] = math.inf
     entries[1]["barriers"]["forget_nats"] = math.nan
-    results["floor"]["retain_nats"] = {"mean": math.inf, "interval": [math.nan] * 2, "pairs": 10}
-    table = report.connect_table(results)
-    assert _cells(_line(table, "finetune – npo, linear"))[1:3] == ["∞ in 2/5", "nan in 1/5"]
-    assert _cells(_line(table, "all methods"))[1] == "∞"
+    _of(results, "npo", "npo:run=1")[2]["barriers"]["retain_nats"] = math.inf
+    table = _table(results)
+    assert _cells(_line(table, "finetune – npo, linear"))[1:3] == ["not finite 2/5", "not finite 1/5"]
+    assert _cells(_line(table, "all methods"))[1] == "not finite 1/5"
 
 
 @pytest.mark.parametrize(
-    ("mean", "half", "told"),
+    ("values", "said"),
     [
-        (45.123, 2.345, ("45.1", "±2.3")),
-        (0.0031, None, ("0.0031", "")),
-        (0.003, 0.02, ("0.0030", "±0.0200")),
-        (0.0, 0.0, ("0", "±0")),
-        (-0.00001, None, ("0", "")),
-        (1234.5, 99.9, ("1234", "±100")),
-        (3.2e7, 1e6, ("3.2e+07", "±1.0e+06")),
+        ([43.0, 44.0, 46.0, 47.5], ("45.1", "±3.2")),
+        ([0.0031], ("0.0031", "")),
+        ([0.0] * 5, ("0", "±0")),
+        ([-0.00001], ("0", "")),
+        ([1134.5, 1334.5], ("1234", "[1134–1334]")),
+        ([0.001, 0.02, 0.003], ("0.0080", "[0.0010–0.0200]")),
+        ([3.2e7], ("3.2e+07", "")),
+        ([1.0, math.nan, math.inf], ("not finite", "2/3")),
+        ([], ("–", "")),
     ],
 )
-def test_numbers_have_three_digits_that_count(mean, half, told):
-    assert _text.of_interval(mean, half) == told
+def test_numbers_have_three_digits_that_count(values, said):
+    assert _text.spread(values) == said
 
 
 def test_controls(pair):
-    block = _block(report.connect_table(pair), "Controls:")
+    block = _block(_table(pair), "Controls:")
     cells = _cells(_line(block, "npo"))
 
     def both(entries, where="barriers"):
         points, nats = (np.mean([e[where][name] for e in entries]) for name in ("accuracy", "retain_nats"))
-        return f"{points:.1f} / {_text.of_interval(nats, None)[0]}"[:6]
+        return f"{points:.1f} / {_text.mean([nats])}"[:6]
 
     of = {kind: [e for e in pair["controls"][kind] if e["method"] == "npo"] for kind in pair["controls"]}
     assert cells[0] == "npo"
@@ -222,7 +233,7 @@ def test_controls(pair):
 
 
 def test_stopping_times(pair):
-    block = _block(report.connect_table(pair), "Stopping time of gradient ascent")
+    block = _block(_table(pair), "Stopping time of gradient ascent")
     assert "to finetune" in block.splitlines()[0]
     epochs = [line.split()[0] for line in block.splitlines() if re.match(r"\d+ epoch", line)]
     assert epochs == ["2", "5", "10", "15", "20"]
@@ -233,7 +244,7 @@ def test_stopping_times(pair):
 
 
 def test_beyond(pair):
-    table = report.connect_table(pair)
+    table = _table(pair)
     entries = _of(pair, "finetune", "npo")
     before = [e["barriers"]["accuracy"] for e in entries]
     half = stats.t.ppf(0.975, 4) * stats.sem(before)
@@ -255,36 +266,39 @@ def test_beyond(pair):
     assert cells[5] == "≥80.0"
     # 30 + 2 seed + run.
     assert f"The retrained models need 35.0 ±{2 * stats.t.ppf(0.975, 4) * stats.sem(range(5)):.1f} steps." in table
-    assert "accuracy barrier, MIA between them: +0.41 [+0.12, +0.70], 5 seeds" in table
+    correlation = _cells(_line(table, "accuracy barrier, MIA between them"))
+    assert correlation[1:] == ["+0.41 [+0.12, +0.70]", "5"]
 
 
 def test_what_was_not_measured_is_left_out(one_seed):
     results = copy.deepcopy(one_seed)
     results["controls"] = {kind: [] for kind in results["controls"]}
-    results["floor"], results["pairs"] = {}, [e for e in results["pairs"] if e["role"] == "pair"]
-    table = report.connect_table(results)
+    results["pairs"] = [e for e in results["pairs"] if e["role"] == "pair"]
+    table = _table(results)
     for start in ("Controls", "Stopping", "Stability", "Relearning", "Membership", "all methods", "Two runs"):
         assert start not in table
     results["controls"]["retrain"] = one_seed["controls"]["retrain"]
-    block = _block(report.connect_table(results), "Controls")
+    block = _block(_table(results), "Controls")
     assert "aligned" in block
-    assert "random" not in block.split("‖θ−θ_o‖:")[0]
+    assert "random" not in block
 
 
 # The figures
 
 
-def test_curves_show_the_mean_and_the_retrained_model(pair, drawn):
+def test_curves_show_the_median_and_the_retrained_model(pair, drawn):
     figure = drawn(report.curves_figure, pair)
     axes = {axis.get_title(loc="left"): axis for axis in figure.axes if axis.get_title(loc="left")}
     names = {panel.title: panel for panel in _connect_figure._PANELS}
     assert list(axes) == list(names)
     for title, axis in axes.items():
         name, scale = names[title].name, names[title].scale
+        name = name if name.endswith(("loss", "accuracy")) else name.removeprefix("forget_")
         for curve in ("linear", "bezier"):
-            mean = scale * np.mean([e["metrics"][name] for e in _of(pair, "finetune", "npo", curve)], axis=0)
-            assert any(len(y) == 31 and np.allclose(y, mean) for y in _lines(axis))
-        retrained = scale * np.mean([r[name] for r in pair["retrained"]])
+            median = scale * np.median([e["metrics"][name] for e in _of(pair, "finetune", "npo", curve)], axis=0)
+            assert any(len(y) == 31 and np.allclose(y, median) for y in _lines(axis))
+        by_seed = [np.mean([r[name] for r in pair["retrained"] if r["seed"] == seed]) for seed in range(5)]
+        retrained = scale * np.median(by_seed)
         assert any(len(y) == 2 and np.allclose(y, retrained) for y in _lines(axis))
         assert len([c for c in axis.collections if len(c.get_paths()[0].vertices) > 31]) == 2
     labels = [text.get_text() for text in figure.axes[7].get_xticklabels()]
@@ -299,14 +313,15 @@ def test_of_many_curves_two_stand_out(grid, drawn):
     axis = figure.axes[3]
     coloured = [line for line in axis.get_lines() if line.get_color() in ("#0072B2", "#E69F00")]
     assert len([y for y in _lines(axis) if len(y) == 31]) == 45
-    groups = sorted(_connect.groups(grid, "pair"), key=lambda g: np.mean(g.barriers("accuracy")))
+    groups = sorted(_groups(grid), key=lambda g: np.median(g.values("accuracy_barrier")))
     for line, group in zip(coloured, (groups[0], groups[-1]), strict=True):
-        mean = np.mean([e["metrics"]["retain_accuracy"] for e in group.entries], axis=0)
-        np.testing.assert_allclose(line.get_ydata(), 100 * mean)
+        median = np.median([e["metrics"]["retain_accuracy"] for e in _of(grid, group.a, group.b)], axis=0)
+        np.testing.assert_allclose(line.get_ydata(), 100 * median)
     legend = [" ".join(t.get_text().split()) for t in figure.axes[7].get_legend().get_texts()]
-    assert f"largest accuracy barrier: {groups[-1].label}" in legend
-    assert f"smallest accuracy barrier: {groups[0].label}" in legend
-    assert [t.get_text() for t in figure.axes[6].get_xticklabels()][::4] == ["0\n= a", "1\n= b"]
+    assert f"largest median accuracy barrier: {groups[-1].label}" in legend
+    assert f"smallest median accuracy barrier: {groups[0].label}" in legend
+    assert [t.get_text() for t in figure.axes[6].get_xticklabels()][::4] == ["0\n= A", "1\n= B"]
+    assert "from A at t = 0 to B at t = 1" in figure.axes[7].get_legend().get_title().get_text()
     assert figure.axes[0].get_yscale() == "symlog"
     assert axis.get_yscale() == "linear"
 
@@ -347,22 +362,25 @@ def test_barriers_have_a_row_each_and_the_floor(pair, drawn):
     assert titles == ["accuracy barrier (points)", "barrier on D_r (nats)", "barrier on D_f (nats)"]
     rows = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert rows == ["finetune – npo, linear", "finetune – npo, bezier"]
-    for axis, name in zip(figure.axes, ("accuracy", "retain_nats", "forget_nats"), strict=True):
+    for axis, short in zip(figure.axes, ("accuracy", "retain_nats", "forget_nats"), strict=True):
         at = [np.asarray(line.get_xdata(), float) for line in axis.get_lines()]
         for curve in ("linear", "bezier"):
-            values = [e["barriers"][name] for e in _of(pair, "finetune", "npo", curve)]
+            values = [e["barriers"][short] for e in _of(pair, "finetune", "npo", curve)]
             assert any(len(x) == 5 and np.allclose(x, values) for x in at)
             assert any(len(x) == 1 and np.allclose(x, np.mean(values)) for x in at)
-        assert any(np.allclose(x, pair["floor"][name]["mean"]) for x in at)
+        floor = np.mean([[e["barriers"][short] for e in _of(pair, m, f"{m}:run=1")] for m in ("finetune", "npo")], 0)
+        floor = np.where((floor < 1e-3) & (short != "accuracy"), 0.0, floor)
+        assert any(np.allclose(x, floor.mean()) for x in at)
         (band,) = axis.patches
-        assert [band.get_x(), band.get_x() + band.get_width()] == pytest.approx(pair["floor"][name]["interval"])
+        low, high = stats.t.interval(0.95, 4, floor.mean(), stats.sem(floor))
+        assert [band.get_x(), band.get_x() + band.get_width()] == pytest.approx([max(low, 0), high])
 
 
 def test_two_runs_are_the_rows_where_there_are_no_pairs(drawn):
     results = made.seeds_grid(seeds=range(2))
     figure = drawn(report.barriers_figure, results)
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == [f"{m}, two runs" for m in made.METHODS[:4]]
-    assert "finetune, two runs" in report.connect_table(results)
+    assert "finetune, two runs" in _table(results)
 
 
 def test_sizes(drawn):
@@ -399,8 +417,40 @@ def test_write_draws_what_applies_and_gives_the_table(make, files, tmp_path, mon
     monkeypatch.setattr(Figure, "savefig", lambda self, file: file.write_bytes(b""))
     results = make()
     (tmp_path / "results.json").write_text(json.dumps(results))
-    assert report.write(tmp_path) == report.connect_table(results)
+    assert report.write(tmp_path) == _table(results, 80)
     assert {file.name for file in tmp_path.glob("*.png")} == files
+
+
+def test_next_to_nothing_looks_like_nothing(drawn):
+    """Barriers of 1e-8 nats are the rounding of float32, and no axis shows them large."""
+    results = made.curriculum_grid(1)
+    for entry in results["pairs"]:
+        entry["barriers"] |= {"retain_nats": 1e-8 * (1 + entry["seed"]), "accuracy": 1e-5}
+    accuracy, retain, _ = drawn(report.barriers_figure, results).axes
+    assert accuracy.get_xlim()[1] >= 1.0
+    assert retain.get_xlim() == (0.0, 0.01)
+    assert all(not np.any(line.get_xdata()) for line in retain.get_lines())
+
+
+def test_an_outlier_does_not_cover_the_panels(grid, drawn):
+    results = made.one_pair()
+    worst = _of(results, "finetune", "npo")[2]["metrics"]
+    worst["forget_accuracy"], worst["js"] = [0.0] * 31, [0.69] * 31
+    axes = drawn(report.curves_figure, results).axes
+    rest = [e["metrics"] for e in _of(results, "finetune", "npo") if e["seed"] != 2]
+    assert axes[4].get_ylim()[0] > 50 * np.min([m["forget_accuracy"] for m in rest])
+    assert axes[2].get_ylim()[1] < 1.5 * np.max([m["js"] for m in rest])
+
+
+def test_a_diverged_end_says_where(pair):
+    results = copy.deepcopy(pair)
+    entry = _of(results, "finetune", "npo")[1]
+    for name in set(entry) - {"a", "b", "role", "seed", "curve", "forget", "objective"}:
+        entry[name] = None
+    entry["diverged"] = 88
+    table = _table(results)
+    assert "finetune – npo, linear: not finite at step 88 (seed 1)." in table
+    assert _cells(_line(table, "finetune – npo, linear"))[4].endswith("/4")
 
 
 def test_pictures_even_of_what_is_not_finite(pair, tmp_path):

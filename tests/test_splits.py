@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcu_jax import splits
-from mcu_jax.base import Split
 
 NAMES = ("cat", "dog", "7", "bird")
 seeds = st.integers(0, 2**31)
@@ -129,9 +128,3 @@ def test_index_files_come_back_and_are_refused_on_other_data(tmp_path: pathlib.P
         file.write_text(damaged)
         with pytest.raises(splits.SplitError, match="not readable"):
             splits.load(file, "a" * 64)
-
-
-def test_take() -> None:
-    split = Split(np.arange(10)[:, None], np.arange(10) * 2)
-    taken = splits.take(split, np.array([4, 1]))
-    assert (taken.x.tolist(), taken.y.tolist()) == ([[4], [1]], [8, 2])

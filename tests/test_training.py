@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -13,8 +12,8 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from mcu_jax import losses, optimizers, training, trees
-from mcu_jax.base import Problem, Split
+from mcu_jax import losses, optimizers, outputs, sources, training, trees
+from mcu_jax.base import Problem, UserError
 
 KEY = jax.random.key(3)
 DATA = {"x": jax.random.normal(jax.random.key(0), (11, 3)), "y": jax.random.normal(jax.random.key(1), (11,))}
@@ -29,8 +28,9 @@ def squares(params: dict, batches: tuple, now: training.Now) -> tuple[training.T
 
 def fit(key: jax.Array = KEY, lr: Any = RATE, loss: Any = squares, **kwargs: Any) -> training.Fit:
     options = {"epochs": 3, "batch_size": 4, **kwargs}
-    objective = training.Objective(loss, (DATA,))
-    return training.fit(objective, START, key, optimizer=optimizers.make("sgd", lr, MOMENTUM, DECAY), **options)
+    objective = training.Objective(loss, (training.Stream(np.arange(11)),))
+    chain = optimizers.make(optimizers.sgd, lr, MOMENTUM, DECAY)
+    return training.fit(objective, START, DATA, key, optimizer=chain, **options)
 
 
 def test_steps_are_a_hand_written_loop() -> None:
@@ -51,8 +51,8 @@ def test_steps_are_a_hand_written_loop() -> None:
     assert int(found.failed) == -1
 
 
-def test_learning_rate_of_cosine_sgd_falls_to_zero() -> None:
-    chain = optimizers.cosine_sgd(0.2, 10, 0.0)
+def test_learning_rate_along_a_cosine_falls_to_zero() -> None:
+    chain = optimizers.make(optimizers.sgd, optimizers.cosine(0.2, 10), 0.0, 0.0)()
     state, rates = chain.init(START), []
     for _ in range(10):
         updates, state = chain.update(jax.tree.map(jnp.ones_like, START), state, START)
@@ -61,7 +61,7 @@ def test_learning_rate_of_cosine_sgd_falls_to_zero() -> None:
 
 
 def test_clip_is_by_global_norm_before_decay() -> None:
-    chain = optimizers.sgd(1.0, 0.0, 0.5, clip=2.0)
+    chain = optimizers.make(optimizers.sgd, 1.0, 0.0, 0.5, clip=2.0)()
     updates, _ = chain.update({"w": jnp.array([30.0, 40.0])}, chain.init({"w": jnp.ones(2)}), {"w": jnp.ones(2)})
     np.testing.assert_allclose(updates["w"], [-1.7, -2.1], rtol=1e-6)
 
@@ -76,7 +76,8 @@ class Watcher:
         return self.left
 
     def segment(self, state: training.Fit, step: int, steps: int, loss: float) -> None:
-        self.seen.append((state, step, steps, loss))
+        # The next segment takes the memory of the state.
+        self.seen.append((jax.tree.map(np.array, state), step, steps, loss))
         if self.stop_after is not None and step >= self.stop_after:
             raise KeyboardInterrupt
 
@@ -98,8 +99,7 @@ def test_going_on_from_a_stopped_loop_gives_the_same_bits(monkeypatch: pytest.Mo
     with training.monitored(first), pytest.raises(KeyboardInterrupt):
         fit()
     state, step, _, _ = first.seen[-1]
-    saved = jax.tree.map(np.asarray, state)  # as from a file
-    second = Watcher(left=(jax.tree.map(jnp.asarray, saved), step))
+    second = Watcher(left=(jax.tree.map(jnp.asarray, state), step))
     with training.monitored(second):
         resumed = fit()
     chex.assert_trees_all_equal(resumed, fit())
@@ -180,14 +180,15 @@ def test_a_failure_out_of_the_collectors_reach_spoils_the_result() -> None:
 
 def count_seen(state: jax.Array, batches: tuple, now: training.Now) -> tuple[jax.Array, jax.Array]:
     """[steps, streams, examples]: what every step saw."""
-    rows = [jnp.zeros(state.shape[-1], jnp.int32).at[batch].add(1) for batch in batches]
+    rows = [jnp.zeros(state.shape[-1], jnp.int32).at[batch["i"]].add(1) for batch in batches]
     return state.at[now.step].set(jnp.stack(rows)), jnp.zeros(())
 
 
 def seen(sizes: tuple[int, ...], steps: int, batch_size: int, key: jax.Array = KEY) -> np.ndarray:
-    streams = tuple(jnp.arange(n) for n in sizes)
+    streams = tuple(training.Stream(np.arange(n)) for n in sizes)
+    data = {"i": jnp.arange(max(sizes))}
     state = jnp.zeros((steps, len(sizes), max(sizes)), jnp.int32)
-    return np.asarray(training.loop(count_seen, state, streams, key, steps=steps, batch_size=batch_size).state)
+    return np.asarray(training.loop(count_seen, state, streams, data, key, steps=steps, batch_size=batch_size).state)
 
 
 def test_every_stream_goes_through_all_its_examples_at_its_own_pace() -> None:
@@ -215,8 +216,8 @@ def test_an_epoch_wraps_to_whole_batches() -> None:
 
 def test_streams_and_batches_that_are_empty_are_refused() -> None:
     for size, batch_size in ((0, 4), (4, 0)):
-        with pytest.raises(ValueError, match="at least one example"):
-            seen((size,), 1, batch_size)
+        with pytest.raises(UserError, match="at least one example"):
+            seen((size, 4), 1, batch_size)
 
 
 def now_of(state: Any, batches: tuple, now: training.Now) -> tuple:
@@ -224,7 +225,7 @@ def now_of(state: Any, batches: tuple, now: training.Now) -> tuple:
 
 
 def test_progress_and_keys_of_the_steps() -> None:
-    result = training.loop(now_of, jnp.zeros(8), (jnp.arange(4),), KEY, steps=8, batch_size=2)
+    result = training.loop(now_of, jnp.zeros(8), (training.Stream(np.arange(4)),), DATA, KEY, steps=8, batch_size=2)
     np.testing.assert_allclose(result.state, np.arange(8) / 8)
     assert len(set(result.losses.tolist())) == 8
 
@@ -234,7 +235,7 @@ def test_progress_and_keys_of_the_steps() -> None:
 
 @pytest.mark.parametrize("batch_size", [60, 20, 7])
 def test_pooled_moments_are_numpys_on_drifting_batches(normed: Any, batch_size: int) -> None:
-    x = normed(60).retain.x[: 60 // batch_size * batch_size].reshape(-1, batch_size, 4)
+    x = normed(60).data["x"][: 60 // batch_size * batch_size].reshape(-1, batch_size, 4)
     found = training.pool({"a": {"mean": x.mean(1), "var": x.var(1)}})
     flat = np.float64(x).reshape(-1, 4)
     np.testing.assert_allclose(found["a"]["mean"], flat.mean(0), atol=1e-5)
@@ -250,20 +251,26 @@ def test_statistics_of_another_form_are_refused() -> None:
 
 def test_refresh_is_over_retain_data_only(normed: Any) -> None:
     problem = normed(60)
+    x = problem.data["x"][problem.retain]
     for batch_size in (60, 15):
         found = training.refresh(problem, problem.params, batch_size=batch_size)["norm"]
-        np.testing.assert_allclose(found["mean"], np.mean(problem.retain.x, 0), atol=1e-5)
-        np.testing.assert_allclose(found["var"], np.var(problem.retain.x, 0), rtol=1e-4)
+        np.testing.assert_allclose(found["mean"], np.mean(x, 0), atol=1e-5)
+        np.testing.assert_allclose(found["var"], np.var(x, 0), rtol=1e-4)
     # Part of it: whole batches of distinct retain examples, the same for all calls.
     part = training.refresh(problem, problem.params, batch_size=15, limit=40)
     chex.assert_trees_all_equal(part, training.refresh(problem, problem.params, batch_size=15, limit=40))
     assert bool(jnp.all(jnp.abs(part["norm"]["mean"]) < 10))
 
 
-def test_statistics_that_came_with_a_model_are_kept_for_it(normed: Any) -> None:
+def test_statistics_that_came_with_a_model_are_its_alone(normed: Any) -> None:
     own = {"norm": {"mean": jnp.ones(4), "var": jnp.ones(4)}}
-    assert training.evaluation_stats(normed(60, stats=own)) is own
-    chex.assert_trees_all_equal(training.evaluation_stats(normed(60)), training.refresh(normed(60), normed(60).params))
+    problem, plain = normed(60, stats=own), normed(60)
+    chex.assert_trees_all_equal(training.evaluation_stats(problem, problem.params), own)
+    moved = jax.tree.map(lambda x: x * 1.001, problem.params)
+    for given, params in ((problem, moved), (plain, moved), (plain, plain.params)):
+        chex.assert_trees_all_equal(training.evaluation_stats(given, params), training.refresh(plain, params))
+    both = jax.vmap(lambda params: training.evaluation_stats(problem, params))(trees.stack([moved, problem.params]))
+    chex.assert_trees_all_close(trees.unstack(both), [training.refresh(plain, moved), own], rtol=1e-5)
 
 
 def test_a_model_without_normalisation_has_no_statistics(problem: Problem) -> None:
@@ -272,20 +279,22 @@ def test_a_model_without_normalisation_has_no_statistics(problem: Problem) -> No
 
 def test_gradients_over_a_split_are_plain_jax(normed: Any) -> None:
     problem, n = normed(60), 10
-    split = Split(problem.retain.x[:n], problem.retain.y[:n])
-    stats = training.evaluation_stats(problem)
+    x, y, stats = problem.data["x"], problem.data["y"], training.refresh(problem, problem.params)
 
     def loss(params: dict, rows: slice) -> jax.Array:
-        logits = problem.model.apply(params, split.x[rows], stats)[0]
-        return jnp.mean(losses.nll(logits, split.y[rows]))
+        return jnp.mean(losses.nll(problem.model.apply(params, x[rows], stats)[0], y[rows]))
 
     # In batches of 4 at most: three, as equal as can be.
-    rows = [slice(0, 4), slice(4, 8), slice(8, n)]
-    grads = [jax.grad(loss)(problem.params, r)["w"] for r in rows]
-    found = training.gradient(problem, problem.params, split, stats, batch_size=4)["w"]
-    np.testing.assert_allclose(found, sum(grads), rtol=1e-4, atol=1e-5)
-    found = training.squared_gradient(problem, problem.params, split, stats, batch_size=4)["w"]
-    np.testing.assert_allclose(found, sum(g**2 for g in grads) / 3, rtol=1e-4, atol=1e-5)
+    batches = [slice(0, 4), slice(4, 8), slice(8, n)]
+    grads = [jax.grad(loss)(problem.params, rows)["w"] for rows in batches]
+    expected = {
+        training.gradient: sum(grads),
+        training.mean_gradient: jax.grad(loss)(problem.params, slice(0, n))["w"],
+        training.squared_gradient: sum(g**2 for g in grads) / 3,
+    }
+    for function, value in expected.items():
+        found = function(problem, problem.params, np.arange(n), stats, batch_size=4)["w"]
+        np.testing.assert_allclose(found, value, rtol=1e-4, atol=1e-5)
 
 
 def spoil(x: jax.Array, key: jax.Array) -> jax.Array:
@@ -294,28 +303,56 @@ def spoil(x: jax.Array, key: jax.Array) -> jax.Array:
 
 def test_training_augments_and_evaluation_does_not(normed: Any) -> None:
     plain, augmented = normed(60), normed(60, augment=spoil)
-    stats = training.evaluation_stats(plain)
-    chex.assert_trees_all_equal(training.evaluation_stats(augmented), stats)
+    stats = training.evaluation_stats(plain, plain.params)
+    chex.assert_trees_all_equal(training.evaluation_stats(augmented, plain.params), stats)
     chex.assert_trees_all_equal(
         *(training.gradient(p, p.params, p.retain, stats) for p in (plain, augmented)),
     )
-    batch = plain.retain
-    logits = training.logits(augmented, plain.params, batch.x, KEY)
+    batch = sources.take(plain.data, plain.retain)
+    logits = training.logits(augmented, plain.params, batch, KEY)
     np.testing.assert_allclose(logits, jnp.zeros_like(logits), atol=1e-6)
     assert float(jnp.mean(training.nll(augmented, plain.params, batch, KEY))) == pytest.approx(np.log(3), rel=1e-5)
     assert float(jnp.mean(training.nll(plain, plain.params, batch, KEY))) != pytest.approx(np.log(3), rel=1e-3)
 
 
-def test_mixed_streams_know_what_is_to_forget(normed: Any) -> None:
-    problem = dataclasses.replace(normed(5), forget=Split(jnp.ones((2, 4)), jnp.array([0, 1])))
-    mixed = training.mix(problem.forget, problem.retain)
-    assert mixed.is_forget.tolist() == [True] * 2 + [False] * 5
-    assert mixed.y.tolist() == [0, 1, *(np.arange(5) % 3)]
-    chex.assert_trees_all_equal(mixed.x[2:], problem.retain.x)
+def test_a_batch_has_what_is_beside_its_examples() -> None:
+    mixed = training.mix(np.array([7, 2]), np.array([3, 9, 4]))
+    assert mixed.rows.tolist() == [7, 2, 3, 9, 4]
+    assert mixed.extra.tolist() == [True, True, False, False, False]
+
+    def update(state: jax.Array, batches: tuple, now: training.Now) -> tuple:
+        ((batch, is_forget),) = batches
+        return state.at[now.step].set(jnp.stack([batch["i"], is_forget.astype(jnp.int32)])), jnp.zeros(())
+
+    data, start = {"i": 10 * jnp.arange(10)}, jnp.zeros((5, 2, 1), jnp.int32)
+    seen = training.loop(update, start, (mixed,), data, KEY, steps=5, batch_size=1).state[..., 0]
+    assert sorted(seen.tolist()) == [[20, 1], [30, 0], [40, 0], [70, 1], [90, 0]]
 
 
 def test_functions_become_trees_of_their_arguments() -> None:
-    partial = training.as_partial(functools.partial(poisoned, 3))
+    partial = trees.as_partial(functools.partial(poisoned, 3))
     assert isinstance(partial, Partial)
     assert jax.tree.leaves(partial) == [3]
-    assert training.as_partial(partial) is partial
+    assert trees.as_partial(partial) is partial
+
+
+# One's own original.
+
+
+def test_a_fresh_model_is_trained_on_its_rows_alone(problem: Problem) -> None:
+    rows = np.concatenate([problem.forget, problem.retain])
+    options = {"rows": rows, "epochs": 3, "lr": 0.1, "batch_size": 32}
+
+    def train(data: Any, **changes: Any) -> Any:
+        return training.train(problem.model, data, KEY, **{**options, **changes})
+
+    def accuracy(params: Any) -> float:
+        batch = sources.take(problem.data, rows)
+        return float(jnp.mean(outputs.scores(outputs.forward(problem, params, batch)[0], batch["y"]).correct))
+
+    params = train(problem.data)
+    assert accuracy(params) > accuracy(train(problem.data, epochs=1, lr=1e-9)) + 0.2
+    others = np.setdiff1d(np.arange(sources.length(problem.data)), rows)
+    spoilt = {**problem.data, "y": problem.data["y"].at[others].set(0)}
+    chex.assert_trees_all_equal(train(spoilt), params)
+    assert accuracy(train(problem.data, augment=spoil)) < accuracy(params) - 0.2

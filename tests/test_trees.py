@@ -1,14 +1,17 @@
-"""Arithmetic on parameter trees."""
+"""Parameter trees."""
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from jax.tree_util import Partial
 
 from mcu_jax import trees
 
@@ -26,42 +29,23 @@ def tree(seed: int = 0) -> dict:
     }
 
 
-def test_names_and_sizes() -> None:
+def test_names() -> None:
     assert trees.names(tree()) == ["layer/first", "layer/second", "list/0"]
-    assert trees.size(tree()) == 11
 
 
-def test_arithmetic_keeps_dtypes_and_agrees_with_numpy() -> None:
+def test_lerp_keeps_dtypes_and_is_exact_at_the_ends() -> None:
     a, b = tree(0), tree(1)
-    for result, formula in (
-        (trees.add(a, b), lambda x, y: x + y),
-        (trees.sub(a, b), lambda x, y: x - y),
-        (trees.scale(-0.9, a), lambda x, y: -0.9 * x),
-        (trees.lerp(a, b, 0.25), lambda x, y: 0.75 * x + 0.25 * y),
-        (trees.zeros_like(a), lambda x, y: 0 * x),
-    ):
-        chex.assert_trees_all_equal_shapes_and_dtypes(result, a)
-        expected = jax.tree.map(lambda x, y, f=formula: f(np.float64(x), np.float64(y)), a, b)
-        tolerances = jax.tree.map(lambda x: 2e-2 if x.dtype == jnp.bfloat16 else 1e-6, a)
-        jax.tree.map(
-            lambda x, y, tol: np.testing.assert_allclose(np.float64(x), y, atol=tol), result, expected, tolerances
-        )
-
-
-def test_lerp_is_exact_at_the_ends() -> None:
-    a, b = tree(0), tree(1)
+    between = trees.lerp(a, b, 0.25)
+    chex.assert_trees_all_equal_shapes_and_dtypes(between, a)
+    expected = jax.tree.map(lambda x, y: 0.75 * np.float64(x) + 0.25 * np.float64(y), a, b)
+    tolerances = jax.tree.map(lambda x: 2e-2 if x.dtype == jnp.bfloat16 else 1e-6, a)
+    jax.tree.map(
+        lambda x, y, tol: np.testing.assert_allclose(np.float64(x), y, atol=tol), between, expected, tolerances
+    )
     for t in (0.0, jnp.zeros(())):
         chex.assert_trees_all_equal(trees.lerp(a, b, t), a)
     for t in (1.0, jnp.ones(())):
         chex.assert_trees_all_equal(trees.lerp(a, b, t), b)
-
-
-def test_dot_and_norm_are_those_of_the_whole_tree_in_float32() -> None:
-    a, b = tree(0), tree(1)
-    flat_a, flat_b = (np.concatenate([np.float64(x).ravel() for x in jax.tree.leaves(t)]) for t in (a, b))
-    np.testing.assert_allclose(trees.dot(a, b), flat_a @ flat_b, rtol=1e-5)
-    np.testing.assert_allclose(trees.norm(a), np.linalg.norm(flat_a), rtol=1e-5)
-    assert trees.dot(a, b).dtype == jnp.float32
 
 
 def test_stack_and_partition_have_inverses() -> None:
@@ -72,8 +56,7 @@ def test_stack_and_partition_have_inverses() -> None:
 
     mask = {"layer": Pair(True, False), "list": [True]}
     kept, rest = trees.partition(both[0], mask)
-    assert trees.size(kept) == 7
-    assert trees.size(rest) == 4
+    assert (optax.tree.size(kept), optax.tree.size(rest)) == (7, 4)
     chex.assert_trees_all_equal(trees.combine(kept, rest), both[0])
 
 
@@ -100,12 +83,6 @@ def test_trees_that_differ_are_refused_by_the_leaf() -> None:
         trees.check_alike([jnp.ones(2)], (jnp.ones(2),))
 
 
-def test_every_leaf_has_a_key_of_its_own() -> None:
-    keys = trees.split_keys(jax.random.key(0), tree())
-    drawn = {float(jax.random.uniform(key)) for key in jax.tree.leaves(keys)}
-    assert len(drawn) == 3
-
-
 def test_a_perturbation_has_the_length_of_another_in_every_leaf() -> None:
     origin = {"a": jnp.ones((3, 4)), "b": jnp.zeros(5), "c": jnp.ones(2)}
     like = {"a": jnp.ones((3, 4)) * 3, "b": jnp.arange(5.0), "c": jnp.ones(2)}
@@ -115,3 +92,11 @@ def test_a_perturbation_has_the_length_of_another_in_every_leaf() -> None:
         np.testing.assert_allclose(moved, expected, rtol=1e-5)
     assert not np.allclose(first["a"], second["a"])
     np.testing.assert_array_equal(first["c"], origin["c"])
+
+
+def test_functions_become_trees_of_their_arguments() -> None:
+    partial = trees.as_partial(functools.partial(trees.lerp, 3.0, t=0.5))
+    assert isinstance(partial, Partial)
+    assert jax.tree.leaves(partial) == [3.0, 0.5]
+    assert trees.as_partial(partial) is partial
+    assert jax.tree.leaves(trees.as_partial(trees.lerp)) == []

@@ -26,7 +26,7 @@ def command(*flags: str) -> dict[str, float]:
     """Seconds and peak memory of one `mcu-jax unlearn` in a directory of its own."""
     with tempfile.TemporaryDirectory() as out:
         began = time.perf_counter()
-        call = [sys.executable, "-m", "mcu_jax.cli", "unlearn", "--quiet", "--out", f"{out}/run", *flags]
+        call = [sys.executable, "-m", "mcu_jax", "unlearn", "--quiet", "--out", f"{out}/run", *flags]
         process = subprocess.Popen(call)
         usage = os.wait4(process.pid, 0)
         if usage[1] != 0:

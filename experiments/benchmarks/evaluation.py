@@ -1,7 +1,7 @@
 """Evaluating the cnn on a CPU: its own strided convolutions and GroupNorm or XLA's and flax's; batches of 100 or 500.
 
 Shows: why `models/_conv.py` writes strided convolutions as a matmul, why there is `models/_norm.py`, and why
-`metrics.predict` takes small batches on a CPU.
+`metrics.evaluate` takes small batches on a CPU.
 Run: python experiments/benchmarks/evaluation.py
 Time: two minutes on 2 x86-64 CPU cores, jax 0.10.2.
 Result: XLA's convolutions make it 1.9 times slower, flax's GroupNorm 2.0 times, batches of 500 1.4 times.
@@ -9,6 +9,7 @@ Result: XLA's convolutions make it 1.9 times slower, flax's GroupNorm 2.0 times,
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pathlib
@@ -21,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from mcu_jax import curves, metrics, models, paths
-from mcu_jax.base import Path, Problem, Split
+from mcu_jax.base import Path, Problem
 from mcu_jax.models import _conv, _norm
 
 FILE = pathlib.Path(__file__).parents[1] / "results" / "evaluation.json"
@@ -35,12 +36,12 @@ def xla(x: jax.Array, kernel: jax.Array, strides: tuple, pads: tuple) -> jax.Arr
 
 def problem() -> tuple[Problem, Path]:
     model = models.cnn(num_classes=10)
-    forget, retain, validation, test = (
-        Split(jax.random.randint(jax.random.key(i), (n, 28, 28, 1), 0, 256).astype(jnp.uint8), jnp.arange(n) % 10)
-        for i, n in enumerate(SIZES)
-    )
-    start, end = (model.init(jax.random.key(i), test.x) for i in (0, 1))
-    return Problem(model, start, forget, retain, validation, test, num_classes=10), curves.straight(start, end)
+    n = sum(SIZES)
+    images = jax.random.randint(jax.random.key(0), (n, 28, 28, 1), 0, 256).astype(jnp.uint8)
+    start, end = (model.init(jax.random.key(i), images[:1]) for i in (0, 1))
+    forget, retain, validation, test = jnp.split(jnp.arange(n), list(itertools.accumulate(SIZES))[:-1])
+    data = {"x": images, "y": jnp.arange(n) % 10}
+    return Problem(model, start, data, forget, retain, validation, test, 10), curves.straight(start, end)
 
 
 def best_seconds(given: Problem, path: Path, batch_size: int) -> float:
@@ -51,8 +52,7 @@ def best_seconds(given: Problem, path: Path, batch_size: int) -> float:
     @jax.jit
     def sweep(path: Path) -> jax.Array:
         def at(t: jax.Array) -> jax.Array:
-            predictions = metrics.predict(given, curves.bezier(path, t), batch_size=batch_size)
-            return jax.tree.map(jnp.sum, predictions)
+            return jax.tree.map(jnp.sum, metrics.evaluate(given, curves.bezier(path, t), batch_size=batch_size))
 
         return jax.lax.map(at, ts)
 

@@ -25,7 +25,7 @@ def path(key: str) -> pathlib.Path:
     return pathlib.Path(folder) / f"{key}.npz"
 
 
-def read(file: pathlib.Path) -> tuple[base.Split, base.Split, str] | None:
+def read(file: pathlib.Path) -> tuple[base.Batch, base.Batch, str] | None:
     """(train, test, hash), or None where the file is missing or damaged."""
     try:
         # Opened here: np.load leaves a file open that it cannot read.
@@ -34,18 +34,18 @@ def read(file: pathlib.Path) -> tuple[base.Split, base.Split, str] | None:
             expected = str(stored["hash"])
     except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile):
         return None
-    train, test = base.Split(train_x, train_y), base.Split(test_x, test_y)
+    train, test = {"x": train_x, "y": train_y}, {"x": test_x, "y": test_y}
     return (train, test, expected) if _data.digest(train, test) == expected else None
 
 
-def write(file: pathlib.Path, train: base.Split, test: base.Split, digest: str) -> None:
+def write(file: pathlib.Path, train: base.Batch, test: base.Batch, digest: str) -> None:
     """Atomic. Does nothing where the directory cannot be written: the cache only saves time."""
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
         try:
             with os.fdopen(handle, "wb") as out:
-                arrays = dict(zip(_ARRAYS, (*train, *test), strict=True))
+                arrays = dict(zip(_ARRAYS, (train["x"], train["y"], test["x"], test["y"]), strict=True))
                 np.savez(out, allow_pickle=False, hash=np.array(digest), **arrays)
             os.replace(name, file)
         except BaseException:

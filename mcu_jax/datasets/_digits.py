@@ -4,7 +4,6 @@ import os
 
 import numpy as np
 
-from mcu_jax import base
 from mcu_jax.datasets import _data
 
 _TRAIN = 1200
@@ -18,6 +17,6 @@ def digits(data_dir: str | os.PathLike[str] | None = None) -> _data.Data:
     x = np.rint(bunch.images[..., None] * (255 / 16)).astype(np.uint8)
     y = bunch.target.astype(np.int32)
     order = np.random.RandomState(0).permutation(len(y))  # this generator's stream is frozen; default_rng's is not
-    train, test = (base.Split(x[part], y[part]) for part in (order[:_TRAIN], order[_TRAIN:]))
+    train, test = ({"x": x[part], "y": y[part]} for part in (order[:_TRAIN], order[_TRAIN:]))
     class_names = tuple(str(digit) for digit in bunch.target_names)
-    return _data.Data("digits", train, test, class_names, _data.digest(train, test), augment=None)
+    return _data.join("digits", train, test, class_names, _data.digest(train, test), augment=None)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mcu_jax import base
+from mcu_jax import base, text
 from mcu_jax.datasets import _augment, _cache, _data
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -31,8 +31,8 @@ def load(name: str, data_dir: str | os.PathLike[str] | None, known: Sequence[str
         stored = train, test, _data.digest(train, test)
         _cache.write(file, *stored)
     train, test, digest = stored
-    augment = _augment.crop_and_flip if train.x.shape[-1] == 3 else None
-    return _data.Data(name, train, test, spec.class_names, digest, augment)
+    augment = _augment.crop_and_flip if train["x"].shape[-1] == 3 else None
+    return _data.join(name, train, test, spec.class_names, digest, augment)
 
 
 def prepared(data_dir: str | os.PathLike[str] | None = None) -> list[str]:
@@ -59,7 +59,7 @@ def _root(data_dir: str | os.PathLike[str] | None) -> pathlib.Path:
 
 def _find(name: str, data_dir: str | os.PathLike[str] | None, known: Sequence[str]) -> pathlib.Path:
     root = _root(data_dir)
-    inside = re.fullmatch(r"\w[\w.+-]*(/\w[\w.+-]*)?", name)
+    inside = len(name) < 200 and re.fullmatch(r"\w[\w.+-]*(/\w[\w.+-]*)?", name)
     folders = (root / name).glob("*/dataset_info.json") if inside else ()
     versions = [file.parent for file in folders if _VERSION.fullmatch(file.parent.name)]
     if versions:
@@ -67,8 +67,8 @@ def _find(name: str, data_dir: str | os.PathLike[str] | None, known: Sequence[st
     found = prepared(root)
     state = f"has {', '.join(found)}" if found else "has none" if root.is_dir() else "does not exist"
     nearest = difflib.get_close_matches(name, [*known, *found], n=1)
-    raise ValueError(
-        f"No data set {name!r}: embedded are {', '.join(known)}, and {root} "
+    raise base.UserError(
+        f"No data set {text.show(name)}: embedded are {', '.join(known)}, and {root} "
         f"({'the given' if data_dir else 'by default the'} data_dir) {state}."
         + (f" Did you mean {nearest[0]!r}?" if nearest else "")
         + f" {_how_to_prepare(name, root)}"
@@ -77,8 +77,8 @@ def _find(name: str, data_dir: str | os.PathLike[str] | None, known: Sequence[st
 
 def _how_to_prepare(name: str, root: pathlib.Path) -> str:
     return (
-        "To prepare a TensorFlow Datasets set: pip install 'mcu-jax[prepare]' and python -c "
-        f"\"import tensorflow_datasets as tfds; tfds.builder('{name}', data_dir='{root}', "
+        "To prepare a TensorFlow Datasets set: pip install tensorflow and python -c "
+        f"\"import tensorflow_datasets as tfds; tfds.builder('{text.plain(name)}', data_dir='{root}', "
         "file_format='array_record').download_and_prepare()\""
     )
 
@@ -90,29 +90,29 @@ def _spec(name: str, folder: pathlib.Path) -> _Spec:
         features = json.loads((folder / "features.json").read_text())["featuresDict"]["features"]
         sizes = {split["name"]: list(map(int, split["shardLengths"])) for split in info["splits"]}
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
+        raise base.UserError(
             f"{folder} is not a complete prepared data set ({type(error).__name__}: {error}). "
             f"{_how_to_prepare(name, root)}"
         ) from error
 
     test = next((split for split in ("test", "validation") if split in sizes), None)
     if "train" not in sizes or test is None:
-        raise ValueError(f"{name} needs the splits train and test (or validation); it has {', '.join(sizes)}.")
+        raise base.UserError(f"{name} needs the splits train and test (or validation); it has {', '.join(sizes)}.")
     image, label = (features.get(key, {}) for key in ("image", "label"))
     if "image" not in image or "classLabel" not in label:
-        raise ValueError(
+        raise base.UserError(
             f"{name} is not an image-classification set: expected the features image (Image) and label "
             f"(ClassLabel); it has {', '.join(features)}."
         )
     channels = int(image["image"]["shape"]["dimensions"][-1])
     if image["image"].get("dtype", "uint8") != "uint8" or channels not in (1, 3):
-        raise ValueError(f"{name} needs uint8 images of 1 or 3 channels; it has {image['image']}.")
+        raise base.UserError(f"{name} needs uint8 images of 1 or 3 channels; it has {image['image']}.")
 
     files = sorted(folder.iterdir())
     shards = {split: [file for file in files if f"-{split}.array_record-" in file.name] for split in ("train", test)}
     if any(len(shards[split]) != len(sizes[split]) for split in shards):
         kept = info.get("fileFormat", "tfrecord")
-        raise ValueError(
+        raise base.UserError(
             f"{name} is in {folder}, but its splits train and {test} are not complete there as array_record "
             f"files (the directory says {kept}). {_how_to_prepare(name, root)}"
         )
@@ -132,7 +132,7 @@ def _class_names(folder: pathlib.Path, label: dict[str, Any]) -> tuple[str, ...]
     return tuple(str(i) for i in range(int(label["numClasses"])))
 
 
-def _decode(spec: _Spec, split: str) -> base.Split:
+def _decode(spec: _Spec, split: str) -> base.Batch:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those of tfds and protobuf on newer Pythons say nothing to our caller
         import tensorflow_datasets as tfds
@@ -151,17 +151,17 @@ def _decode(spec: _Spec, split: str) -> base.Split:
 
     shapes = {image.shape for image in images}
     if len(shapes) != 1:
-        raise ValueError(
+        raise base.UserError(
             f"{spec.name} has images of different sizes in {split}, such as {sorted(shapes)[:3]}; "
             "expected one size. Prepare a set of resized images."
         )
     y = np.array(labels, np.int32)
     if y.min() < 0 or y.max() >= len(spec.class_names):
-        raise ValueError(
+        raise base.UserError(
             f"{spec.name} has labels from {y.min()} to {y.max()} in {split}; expected 0 to "
             f"{len(spec.class_names) - 1}. A split without labels cannot be used."
         )
-    return base.Split(np.stack(images), y)
+    return {"x": np.stack(images), "y": y}
 
 
 def _image(encoded: bytes, spec: _Spec) -> np.ndarray:

@@ -70,7 +70,7 @@ def objective(name: str, problem: Problem, key: RandomKey, **options: Any) -> tr
     function = sys.modules[method.__module__].objective
     used = {**registry.schema(method), **options}
     return function(
-        problem, key, **{each: used[each] for each in inspect.signature(function).parameters if each in used}
+        problem, key, **{name: used[name] for name in inspect.signature(function).parameters if name in used}
     )
 
 

@@ -1,74 +1,81 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from mcu_jax import losses, models, training
-from mcu_jax.base import Params, Problem, RandomKey, Split
+from mcu_jax import models, outputs, sources, training
+from mcu_jax.base import Params, Positive, Problem, RandomKey, UserError
 
 
 def boundary_shrink(
     problem: Problem,
     key: RandomKey,
     *,
-    bound: float = 0.1,
-    epochs: int = 10,
-    lr: float = 1e-5,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0,
-    batch_size: int = 128,
-    optimizer: str = "sgd",
-    curriculum: str = "none",
+    bound: Annotated[float, Positive] = 0.1,
+    train: training.Training = training.Training(lr=1e-5),
 ) -> Params:
     """Boundary shrink: cross-entropy of D_f to the nearest wrong class (Chen et al. 2023, arXiv 2303.11570).
 
     The nearest class is the likeliest wrong one after one step of the fast gradient sign method on θ_o; bound: the
-    length of that step in every pixel, as a share of the range of pixel values. uint8 images are given to the model as
-    floats from −1 to 1, as the models here scale them.
+    length of that step in every pixel, as a share of the range of pixel values, which it does not leave: −1 to 1 of
+    uint8 images, which are given to the model as floats scaled so, else what D_f has. Raises UserError for inputs that
+    are not one array of pixels, as tokens, which have no gradient.
     """
-    return training.unlearn(
-        problem,
-        objective(problem, key, bound=bound, batch_size=batch_size),
-        key,
-        epochs=epochs,
-        lr=lr,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        batch_size=batch_size,
-        optimizer=optimizer,
-        curriculum=curriculum,
-    )
+    return training.unlearn(problem, objective(problem, key, bound=bound, batch_size=train.batch_size), key, train)
 
 
 def objective(problem: Problem, key: RandomKey, *, bound: Any, batch_size: int) -> training.Objective:
     del key
     nearest = _nearest(problem, training.original(problem), bound, batch_size=batch_size)
-    return training.Objective(Partial(_terms, problem), (Split(problem.forget.x, nearest),))
+    return training.Objective(Partial(_terms, problem), (training.Stream(problem.forget, nearest),))
 
 
 def _terms(problem: Problem, params: Params, batches: tuple, now: training.Now) -> Any:
-    return (training.Term(training.nll(problem, params, batches[0], now.key)),)
+    ((batch, nearest),) = batches
+    return (training.Term(training.nll(problem, params, outputs.with_labels(batch, nearest), now.key)),)
 
 
 @functools.partial(jax.jit, static_argnames="batch_size")
 def _nearest(problem: Problem, teacher: training.Teacher, bound: Any, *, batch_size: int) -> Any:
-    """The nearest wrong class of every forget example, [n]."""
-    x = jnp.asarray(problem.forget.x)
-    reach = bound * (2.0 if x.dtype == jnp.uint8 else jnp.max(x) - jnp.min(x))
+    """The nearest wrong class of every forget example, of sequences at every position that counts: as the labels."""
+    rows, _ = training.in_batches(problem.forget, batch_size)
+    low, high = _pixel_range(problem, rows)
+    reach = bound * (high - low)
 
-    def loss(x: Any, y: Any) -> Any:
-        return jnp.sum(losses.nll(problem.model.apply(teacher.params, x, teacher.stats)[0], y))
+    def nearest(batch_rows: Any) -> Any:
+        batch = sources.take(problem.data, batch_rows)
+        x, labels = models.as_float(outputs.inputs(batch)), outputs.labels(batch)
 
-    def nearest(batch: Split) -> Any:
-        x = models.as_float(batch.x)
-        beyond = x + reach * jnp.sign(jax.grad(loss)(x, batch.y))
-        logits = problem.model.apply(teacher.params, beyond, teacher.stats)[0]
-        true = jax.nn.one_hot(batch.y, problem.num_classes, dtype=bool)
-        return jnp.argmax(jnp.where(true, -jnp.inf, logits), -1).astype(batch.y.dtype)
+        def logits(x: Any) -> Any:
+            return outputs.forward(problem, teacher.params, outputs.with_inputs(batch, x), teacher.stats)[0]
 
-    batches, _ = training.in_batches(Split(x, jnp.asarray(problem.forget.y)), batch_size)
-    return jax.lax.map(nearest, batches).reshape(-1)[: x.shape[0]]
+        gradient = jax.grad(lambda x: jnp.sum(outputs.nll(logits(x), labels)))(x)
+        beyond = jnp.clip(x + reach * jnp.sign(gradient), low, high)
+        true = jax.nn.one_hot(labels, problem.num_classes, dtype=bool)
+        wrong = jnp.argmax(jnp.where(true, -jnp.inf, logits(beyond)), -1).astype(labels.dtype)
+        return jnp.where(labels >= 0, wrong, labels)
+
+    return jnp.concatenate(jax.lax.map(nearest, rows))[: len(problem.forget)]
+
+
+def _pixel_range(problem: Problem, rows: Any) -> tuple[Any, Any]:
+    given = jax.eval_shape(lambda: outputs.inputs(sources.take(problem.data, rows[0])))
+    dtype = getattr(given, "dtype", None)
+    if dtype == jnp.uint8:
+        return -1.0, 1.0
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        raise UserError(
+            "boundary_shrink perturbs pixels: it needs inputs that are one array of floats or uint8; given "
+            f"{jax.tree.map(lambda leaf: str(leaf.dtype), given)}. Choose another method"
+        )
+
+    def ends(batch_rows: Any) -> Any:
+        x = outputs.inputs(sources.take(problem.data, batch_rows))
+        return jnp.min(x), jnp.max(x)
+
+    lows, highs = jax.lax.map(ends, rows)
+    return jnp.min(lows), jnp.max(highs)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from mcu_jax import losses, training
+from mcu_jax import outputs, training
 from mcu_jax.base import Params, Problem, RandomKey
 
 
@@ -14,13 +14,7 @@ def delete(
     problem: Problem,
     key: RandomKey,
     *,
-    epochs: int = 10,
-    lr: float = 0.01,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0,
-    batch_size: int = 128,
-    optimizer: str = "sgd",
-    curriculum: str = "none",
+    train: training.Training = training.Training(),
 ) -> Params:
     """DELETE: min KL(q ‖ p) on D_f, q the softmax of θ_o's logits without the true class.
 
@@ -30,24 +24,19 @@ def delete(
         problem,
         objective(problem, key),
         key,
-        epochs=epochs,
-        lr=lr,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        batch_size=batch_size,
-        optimizer=optimizer,
-        curriculum=curriculum,
+        train,
     )
 
 
 def objective(problem: Problem, key: RandomKey) -> training.Objective:
     del key
-    return training.Objective(Partial(_terms, problem, training.original(problem)), (problem.forget,))
+    return training.Objective(Partial(_terms, problem, training.original(problem)), (training.forget(problem),))
 
 
 def _terms(problem: Problem, teacher: training.Teacher, params: Params, batches: tuple, now: training.Now) -> Any:
     (forget,) = batches
-    student, original = training.with_teacher(problem, params, teacher, forget.x, now.key)
-    true = jax.nn.one_hot(forget.y, problem.num_classes, dtype=bool)
+    student, original = training.with_teacher(problem, params, teacher, forget, now.key)
+    labels = outputs.labels(forget)
+    true = jax.nn.one_hot(labels, problem.num_classes, dtype=bool)
     # Not −∞, of which 0 · log 0 would be no number.
-    return (training.Term(losses.kl(jnp.where(true, -1e9, original), student)),)
+    return (training.Term(outputs.kl(jnp.where(true, -1e9, original), student, labels)),)

@@ -12,32 +12,20 @@ def finetune(
     problem: Problem,
     key: RandomKey,
     *,
-    epochs: int = 10,
-    lr: float = 0.01,
-    momentum: float = 0.9,
-    weight_decay: float = 5e-4,
-    batch_size: int = 128,
-    optimizer: str = "sgd",
-    curriculum: str = "none",
+    train: training.Training = training.Training(weight_decay=5e-4),
 ) -> Params:
     """Fine-tuning on D_r: min L_r (Golatkar et al. 2020, arXiv 1911.04933)."""
     return training.unlearn(
         problem,
         objective(problem, key),
         key,
-        epochs=epochs,
-        lr=lr,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        batch_size=batch_size,
-        optimizer=optimizer,
-        curriculum=curriculum,
+        train,
     )
 
 
 def objective(problem: Problem, key: RandomKey) -> training.Objective:
     del key
-    return training.Objective(Partial(_terms, problem), (problem.retain,))
+    return training.Objective(Partial(_terms, problem), (training.retain(problem),))
 
 
 def _terms(problem: Problem, params: Params, batches: tuple, now: training.Now) -> Any:

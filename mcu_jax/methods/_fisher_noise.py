@@ -1,21 +1,28 @@
 from __future__ import annotations
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 
 from mcu_jax import training
-from mcu_jax.base import Params, Problem, RandomKey
+from mcu_jax.base import Count, NonNegative, Params, Positive, Problem, RandomKey
 
 
 def fisher_noise(
-    problem: Problem, key: RandomKey, *, alpha: float = 1e-3, limit: float = 100.0, fisher_batch: int = 64
+    problem: Problem,
+    key: RandomKey,
+    *,
+    alpha: Annotated[float, NonNegative] = 1e-3,
+    limit: Annotated[float, Positive] = 100.0,
+    fisher_batch: Annotated[int, Count] = 64,
 ) -> Params:
     """Fisher forgetting: θ_o + α min(F_r^(−1/4), limit) · noise, elementwise (Golatkar et al. 2020, arXiv 1911.04933).
 
     F_r: diagonal Fisher information, the mean of the squared gradients of batches of `fisher_batch` retain examples:
     what D_r does not need is drowned in standard normal noise. Closed form.
     """
-    stats = training.evaluation_stats(problem)
+    stats = training.evaluation_stats(problem, problem.params)
     fisher = training.squared_gradient(problem, problem.params, problem.retain, stats, batch_size=fisher_batch)
     leaves, structure = jax.tree.flatten(problem.params)
     noise = jax.tree.unflatten(

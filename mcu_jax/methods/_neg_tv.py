@@ -1,7 +1,11 @@
 from __future__ import annotations
 
-from mcu_jax import training, trees
-from mcu_jax.base import Params, Problem, RandomKey
+from typing import Annotated
+
+import optax
+
+from mcu_jax import training
+from mcu_jax.base import NonNegative, Params, Problem, RandomKey
 from mcu_jax.methods import _finetune
 
 
@@ -9,26 +13,14 @@ def neg_tv(
     problem: Problem,
     key: RandomKey,
     *,
-    alpha: float = 0.9,
-    epochs: int = 10,
-    lr: float = 0.01,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0,
-    batch_size: int = 128,
-    optimizer: str = "sgd",
-    curriculum: str = "none",
+    alpha: Annotated[float, NonNegative] = 0.9,
+    train: training.Training = training.Training(),
 ) -> Params:
     """Negated task vector: θ_o − α(θ_ft − θ_o), θ_ft fine-tuned on D_f (Ilharco et al. 2022, arXiv 2212.04089)."""
     tuned = training.unlearn(
         problem,
-        _finetune.objective(problem, key)._replace(streams=(problem.forget,)),
+        _finetune.objective(problem, key)._replace(streams=(training.forget(problem),)),
         key,
-        epochs=epochs,
-        lr=lr,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        batch_size=batch_size,
-        optimizer=optimizer,
-        curriculum=curriculum,
+        train,
     )
-    return trees.sub(problem.params, trees.scale(alpha, trees.sub(tuned, problem.params)))
+    return optax.tree.add_scale(problem.params, -alpha, optax.tree.sub(tuned, problem.params))

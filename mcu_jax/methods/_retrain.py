@@ -1,25 +1,29 @@
 from __future__ import annotations
 
+from typing import Annotated
+
 from mcu_jax import training
-from mcu_jax.base import Params, Problem, RandomKey
+from mcu_jax.base import Count, Decay, NonNegative, Params, Positive, Problem, RandomKey
 
 
 def retrain(
     problem: Problem,
     key: RandomKey,
     *,
-    epochs: int = 20,
-    lr: float = 0.05,
-    momentum: float = 0.9,
-    weight_decay: float = 5e-4,
-    batch_size: int = 128,
+    epochs: Annotated[int, Count] = 20,
+    lr: Annotated[float, Positive] = 0.05,
+    momentum: Annotated[float, Decay] = 0.9,
+    weight_decay: Annotated[float, NonNegative] = 5e-4,
+    batch_size: Annotated[int, Count] = 128,
 ) -> Params:
     """Retraining from scratch on D_r, as the original was trained: the yardstick."""
-    return training.from_scratch(
+    return training.train(
         problem.model,
-        problem.retain,
+        problem.data,
         key,
+        rows=problem.retain,
         augment=problem.augment,
+        frozen=problem.frozen,
         epochs=epochs,
         lr=lr,
         momentum=momentum,

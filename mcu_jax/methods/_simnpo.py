@@ -1,29 +1,23 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 from jax.tree_util import Partial
 
 from mcu_jax import training
-from mcu_jax.base import Params, Problem, RandomKey
+from mcu_jax.base import NonNegative, Params, Positive, Problem, RandomKey
 
 
 def simnpo(
     problem: Problem,
     key: RandomKey,
     *,
-    beta: float = 4.5,
+    beta: Annotated[float, Positive] = 4.5,
     margin: float = 0.0,
-    forget_weight: float = 0.125,
-    retain_weight: float = 1.0,
-    epochs: int = 5,
-    lr: float = 0.01,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0,
-    batch_size: int = 128,
-    optimizer: str = "sgd",
-    curriculum: str = "none",
+    forget_weight: Annotated[float, NonNegative] = 0.125,
+    retain_weight: Annotated[float, NonNegative] = 1.0,
+    train: training.Training = training.Training(epochs=5),
 ) -> Params:
     """SimNPO: min γ · −(2/β) E log σ(β(ℓ − δ)) on D_f + α L_r (Fan et al. 2024, arXiv 2410.07163).
 
@@ -34,13 +28,7 @@ def simnpo(
         problem,
         objective(problem, key, beta=beta, margin=margin, forget_weight=forget_weight, retain_weight=retain_weight),
         key,
-        epochs=epochs,
-        lr=lr,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        batch_size=batch_size,
-        optimizer=optimizer,
-        curriculum=curriculum,
+        train,
     )
 
 
@@ -49,7 +37,7 @@ def objective(
 ) -> training.Objective:
     del key
     terms = Partial(_terms, problem, beta, margin, forget_weight, retain_weight)
-    return training.Objective(terms, (problem.forget, problem.retain))
+    return training.Objective(terms, (training.forget(problem), training.retain(problem)))
 
 
 def _terms(

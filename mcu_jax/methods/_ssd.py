@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 
 from mcu_jax import training
-from mcu_jax.base import Params, Problem, RandomKey, Split
+from mcu_jax.base import Count, NonNegative, Params, Problem, RandomKey
 
 
 def ssd(
-    problem: Problem, key: RandomKey, *, alpha: float = 10.0, dampening: float = 1.0, fisher_batch: int = 64
+    problem: Problem,
+    key: RandomKey,
+    *,
+    alpha: Annotated[float, NonNegative] = 10.0,
+    dampening: Annotated[float, NonNegative] = 1.0,
+    fisher_batch: Annotated[int, Count] = 64,
 ) -> Params:
     """Selective synaptic dampening (Foster et al. 2023, arXiv 2308.07707). Closed form; the key is not used.
 
@@ -16,11 +23,11 @@ def ssd(
     F = mean of the squared gradients of batches of `fisher_batch`.
     """
     del key
-    stats = training.evaluation_stats(problem)
-    every = Split(*(jnp.concatenate(both) for both in zip(problem.forget, problem.retain, strict=True)))
+    stats = training.evaluation_stats(problem, problem.params)
+    every = jnp.concatenate([jnp.asarray(problem.forget), jnp.asarray(problem.retain)])
     fisher_forget, fisher_all = (
-        training.squared_gradient(problem, problem.params, split, stats, batch_size=fisher_batch)
-        for split in (problem.forget, every)
+        training.squared_gradient(problem, problem.params, rows, stats, batch_size=fisher_batch)
+        for rows in (problem.forget, every)
     )
 
     def leaf(theta: jax.Array, forget: jax.Array, whole: jax.Array) -> jax.Array:

@@ -1,12 +1,12 @@
-"""Predictions to numbers. Accuracies and metrics are fractions; `BEST` says which value is best.
+"""Scores to numbers. Accuracies and metrics are fractions; `BEST` says which value is best.
 
-Everything is computed from one set of un-augmented predictions (`predict`), so that it can be mapped over t.
+Everything is computed from the scores of one un-augmented evaluation (`evaluate`), so that it can be mapped over t.
 """
 
 from mcu_jax.metrics._accuracy import accuracy, avg_gap, ra, ta, ua, ua_test
+from mcu_jax.metrics._evaluate import evaluate, logits, over_splits, scores
 from mcu_jax.metrics._interval import curve_interval, mean_interval
 from mcu_jax.metrics._mia import mia
-from mcu_jax.metrics._predict import outputs, predict
 from mcu_jax.metrics._relearn import relearn_steps
 from mcu_jax.metrics._similarity import cka, cluster, disagreement, ensemble, js, task_cosine, zrf
 
@@ -38,13 +38,15 @@ __all__ = [
     "curve_interval",
     "disagreement",
     "ensemble",
+    "evaluate",
     "js",
+    "logits",
     "mean_interval",
     "mia",
-    "outputs",
-    "predict",
+    "over_splits",
     "ra",
     "relearn_steps",
+    "scores",
     "ta",
     "task_cosine",
     "ua",

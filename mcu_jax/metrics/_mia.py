@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import log_softmax
 
-from mcu_jax.base import Outputs, Predictions
+from mcu_jax.base import Evaluation
 
 
-def mia(predictions: Predictions, *, limit: int = 2000, seed: int = 0) -> float:
+def mia(evaluation: Evaluation, *, limit: int = 10_000, seed: int = 0) -> float:
     """Membership attack: share of D_f that an SVC on p(label) calls non-member. Best: equal to the retrained model's.
 
     SVC(C=3, rbf, gamma=1), trained on members = a sample of D_r and non-members = a sample of D_t, as many of either
@@ -19,7 +18,7 @@ def mia(predictions: Predictions, *, limit: int = 2000, seed: int = 0) -> float:
 
     rng = np.random.default_rng(seed)
     members, others, forget = (
-        _confidence(outputs) for outputs in (predictions.retain, predictions.test, predictions.forget)
+        np.asarray(scores.confidence, np.float64) for scores in (evaluation.retain, evaluation.test, evaluation.forget)
     )
     count = min(limit, len(members), len(others))
     x = np.concatenate([rng.choice(members, count, replace=False), rng.choice(others, count, replace=False)])
@@ -27,8 +26,3 @@ def mia(predictions: Predictions, *, limit: int = 2000, seed: int = 0) -> float:
     points, weights = np.unique(np.stack([x.round(4), np.repeat([1, 0], count)], 1), axis=0, return_counts=True)
     attack = SVC(C=3, kernel="rbf", gamma=1).fit(points[:, :1], points[:, 1].astype(int), sample_weight=weights)
     return float(np.mean(attack.predict(forget[:, None]) == 0))
-
-
-def _confidence(outputs: Outputs) -> np.ndarray:
-    log_p = log_softmax(np.asarray(outputs.logits, np.float64), axis=-1)
-    return np.exp(np.take_along_axis(log_p, np.asarray(outputs.labels)[:, None], axis=-1)[:, 0])

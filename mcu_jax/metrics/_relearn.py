@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from mcu_jax import losses, optimizers, training
-from mcu_jax.base import Params, Problem, RandomKey, Split
-from mcu_jax.metrics._predict import outputs
+from mcu_jax import optimizers, sources, training
+from mcu_jax.base import Params, Problem, RandomKey
+from mcu_jax.metrics._evaluate import scores
 
 
 @functools.partial(jax.jit, static_argnames=("batch_size",))
@@ -31,19 +31,19 @@ def relearn_steps(
     The mean loss on D_f, evaluated after every step; 0 for a model that never lost it. Golatkar et al. 2020, arXiv
     1911.04933.
     """
-    chain = optimizers.sgd(lr, momentum)
-    size = min(batch_size, len(problem.forget.y))
-    images, labels = map(jnp.asarray, problem.forget)
+    chain = optimizers.sgd(lr, momentum=momentum)
+    size = min(batch_size, len(problem.forget))
+    forget = jnp.asarray(problem.forget)
 
     def loss(params: Params) -> Float[Array, ""]:
-        found = outputs(problem, params, problem.forget, training.refresh(problem, params))
-        return jnp.mean(losses.nll(found.logits, found.labels))
+        stats = training.evaluation_stats(problem, params)
+        return jnp.mean(scores(problem, params, forget, stats).loss)
 
     def step(state: tuple) -> tuple:
         params, opt_state, count, _ = state
         row_key, nll_key = jax.random.split(jax.random.fold_in(key, count))
-        rows = jax.random.choice(row_key, labels.shape[0], (size,), replace=False)
-        batch = Split(images[rows], labels[rows])
+        rows = jax.random.choice(row_key, forget, (size,), replace=False)
+        batch = sources.take(problem.data, rows)
         grads = jax.grad(lambda p: jnp.mean(training.nll(problem, p, batch, nll_key)))(params)
         updates, opt_state = chain.update(grads, opt_state, params)
         params = optax.apply_updates(params, updates)

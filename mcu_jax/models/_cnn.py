@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
-from jaxtyping import Array
+from jaxtyping import Array, Shaped
 
 from mcu_jax import base
 from mcu_jax.models import _linen, _norm
@@ -24,7 +26,8 @@ class _Cnn(nn.Module):
     num_classes: int
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> tuple[Array, Array]:
+    def __call__(self, x: Shaped[Any, "n ..."], train: bool) -> tuple[Array, Array]:
+        x = _linen.as_float(x)
         for i, channels in enumerate((16, 32, 64)):
             x = _linen.Conv(channels, (3, 3), strides=2, name=f"conv{i}")(x)
             x = nn.relu(_norm.GroupNorm(_GROUPS, name=f"norm{i}")(x))

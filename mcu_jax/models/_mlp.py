@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
-from jaxtyping import Array
+from jaxtyping import Array, Shaped
 
 from mcu_jax import base
 from mcu_jax.models import _linen
@@ -14,7 +15,7 @@ def mlp(*, num_classes: int, hidden: int | Sequence[int] = (64,)) -> base.Model:
     """Dense layers with relu. hidden: the width of each hidden layer; an integer is one layer."""
     widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
     if not widths or min(widths) < 1:
-        raise ValueError(f"mlp needs one or more positive hidden widths, such as 64 or (128, 64); got {hidden!r}.")
+        raise base.UserError(f"mlp needs one or more positive hidden widths, such as 64 or (128, 64); got {hidden!r}.")
     names = [*(f"dense{i}" for i in range(len(widths))), "head"]
     units = (
         base.Units(((f"{layer}/kernel", 1), (f"{layer}/bias", 0), (f"{following}/kernel", 0)))
@@ -28,7 +29,8 @@ class _Mlp(nn.Module):
     hidden: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> tuple[Array, Array]:
+    def __call__(self, x: Shaped[Any, "n ..."], train: bool) -> tuple[Array, Array]:
+        x = _linen.as_float(x)
         x = x.reshape(x.shape[0], -1)
         for i, width in enumerate(self.hidden):
             x = nn.relu(nn.Dense(width, name=f"dense{i}")(x))

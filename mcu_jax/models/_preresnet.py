@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import flax.linen as nn
-from jaxtyping import Array
+from jaxtyping import Array, Shaped
 
 from mcu_jax import base
 from mcu_jax.models import _linen
@@ -18,13 +19,13 @@ def preresnet(*, num_classes: int, depth: int = 20) -> base.Model:
     """Pre-activation ResNet with BatchNorm for 32×32 images (Garipov et al. 2018, arXiv 1802.10026).
 
     Three stages of 16, 32 and 64 planes.
-    depth: 6n + 2 with basic blocks below 44, 9n + 2 with bottlenecks from 44 on; else a ValueError.
+    depth: 6n + 2 with basic blocks below 44, 9n + 2 with bottlenecks from 44 to 1001; else a UserError.
     """
     per_stage, rest = divmod(depth - 2, 9 if depth >= _BOTTLENECK_FROM else 6)
-    if rest or per_stage < 1:
-        raise ValueError(
+    if rest or per_stage < 1 or depth > 1001:
+        raise base.UserError(
             "preresnet needs depth 6n + 2 below 44 (8, 14, 20, 26, 32, 38) or 9n + 2 from 44 on "
-            f"(47, 56, 110, 164); got {depth}."
+            f"(47, 56, 110, 164, 1001 at most); got {depth}."
         )
     bottleneck = depth >= _BOTTLENECK_FROM
     return _linen.model(_PreResNet(num_classes, per_stage, bottleneck), "preresnet", _units(per_stage, bottleneck))
@@ -33,19 +34,19 @@ def preresnet(*, num_classes: int, depth: int = 20) -> base.Model:
 def _units(per_stage: int, bottleneck: bool) -> tuple[base.Units, ...]:
     """Each residual stream, from where it begins until a shortcut begins the next; and each channel inside a block."""
     convolutions = 3 if bottleneck else 2
-    found, stream = [], [("Conv_0/kernel", 3)]
+    inner, stream = [], [("Conv_0/kernel", 3)]
     for stage in range(3):
         for i in range(per_stage):
             block = f"stage{stage}_block{i}"
             stream += [*_norm_axes(f"{block}/BatchNorm_0"), (f"{block}/Conv_0/kernel", 2)]
             for k in range(1, convolutions):
                 channels = [(f"{block}/Conv_{k - 1}/kernel", 3), *_norm_axes(f"{block}/BatchNorm_{k}")]
-                found.append(base.Units((*channels, (f"{block}/Conv_{k}/kernel", 2))))
+                inner.append(base.Units((*channels, (f"{block}/Conv_{k}/kernel", 2))))
             if i == 0 and (stage or bottleneck):
-                found.append(base.Units((*stream, (f"{block}/shortcut/kernel", 2))))
+                inner.append(base.Units((*stream, (f"{block}/shortcut/kernel", 2))))
                 stream = [(f"{block}/shortcut/kernel", 3)]
             stream.append((f"{block}/Conv_{convolutions - 1}/kernel", 3))
-    return (*found, base.Units((*stream, *_norm_axes("BatchNorm_0"), ("head/kernel", 0))))
+    return (*inner, base.Units((*stream, *_norm_axes("BatchNorm_0"), ("head/kernel", 0))))
 
 
 def _norm_axes(name: str) -> list[tuple[str, int]]:
@@ -82,7 +83,8 @@ class _PreResNet(nn.Module):
     bottleneck: bool
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> tuple[Array, Array]:
+    def __call__(self, x: Shaped[Any, "n ..."], train: bool) -> tuple[Array, Array]:
+        x = _linen.as_float(x)
         x = _Conv(16, (3, 3))(x)
         for stage, planes in enumerate((16, 32, 64)):
             for i in range(self.per_stage):

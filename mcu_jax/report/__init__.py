@@ -2,61 +2,62 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
+from mcu_jax.report import _text
 from mcu_jax.report._connect_barriers import barriers_figure
 from mcu_jax.report._connect_figure import curves_figure
 from mcu_jax.report._connect_matrix import matrix_figure
 from mcu_jax.report._connect_sizes import sizes_figure
 from mcu_jax.report._connect_table import connect_table
 from mcu_jax.report._figure import path_figure
-from mcu_jax.report._table import unlearn_table
+from mcu_jax.report._results import Results, collect, read
+from mcu_jax.report._table import trained_paths, unlearn_table
 
 __all__ = [
+    "Results",
     "barriers_figure",
+    "collect",
     "connect_table",
     "curves_figure",
     "matrix_figure",
     "path_figure",
+    "read",
     "sizes_figure",
     "unlearn_table",
     "write",
 ]
 
 
-def write(directory: str | os.PathLike[str]) -> str:
-    """Draw the figures of `directory/results.json` beside it and return the table.
+def write(
+    directory: str | os.PathLike[str], width: int = _text.WIDTH, *, shown: Mapping[str, Any] | None = None
+) -> str:
+    """Draw the figures of the run in `directory` there and return its table, for pages of so many columns.
 
-    Of a run of unlearning path.png; of connections curves.png and, by what there is, matrix.png, sizes.png or
-    barriers.png. Raises FileNotFoundError without that file, ValueError where it is of another schema or kind.
+    shown: `Run.results` of a request for a part of the run, which the table is then of; the figures are of all. Of a
+    run of unlearning path.png; of connections curves.png and, by what there is, matrix.png, sizes.png or
+    barriers.png. Raises FileNotFoundError without results.json, ValueError where it is of another schema or kind.
     """
-    directory = pathlib.Path(directory)
-    file = directory / "results.json"
-    try:
-        results = json.loads(file.read_text(encoding="utf-8"))
-        schema, kind = results["schema"], results.get("kind", "unlearn")
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is not the results of a run; run it again") from error
-    if schema != 1:
-        raise ValueError(f"{file}: expected schema 1, found {schema}")
-    if kind == "connect":
-        return _write_connect(results, directory)
-    if kind != "unlearn":
-        raise ValueError(f"{file}: expected results of kind unlearn or connect, found {kind!r}")
-    path_figure(results, directory / "path.png")
-    return unlearn_table(results)
-
-
-def _write_connect(results: dict[str, Any], directory: pathlib.Path) -> str:
-    grid = results["config"]["grid"]
+    directory, results = pathlib.Path(directory), read(directory)
+    if results.summary["kind"] == "unlearn":
+        if trained_paths(results):  # none where every start diverged
+            path_figure(results, directory / "path.png")
+        return unlearn_table(_part(results, shown), width)
+    grid = results.summary["config"]["grid"]
     curves_figure(results, directory / "curves.png")
-    if results["clusters"]:
+    if results.summary["clusters"]:
         matrix_figure(results, directory / "matrix.png")
     if grid == "sizes":
         sizes_figure(results, directory / "sizes.png")
     elif grid != "methods":
         barriers_figure(results, directory / "barriers.png")
-    return connect_table(results)
+    return connect_table(_part(results, shown), width)
+
+
+def _part(results: Results, shown: Mapping[str, Any] | None) -> Results:
+    if shown is None:
+        return results
+    return Results(dict(shown), results.table[results.table.replicate.isin(shown["config"]["seeds"])])

@@ -1,12 +1,13 @@
-"""What the table and the figures of `mcu-jax connect` read: entries of one pair and curve together, over seeds."""
+"""What the table and the figures of `mcu-jax connect` read: one pair and curve together, over seeds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from mcu_jax.report import _text
+from mcu_jax.report import _results, _text
+from mcu_jax.report._results import Results
 
 MOST = 20
 """Rows that a table shows whole."""
@@ -17,53 +18,84 @@ T = TypeVar("T")
 
 
 class Group(NamedTuple):
-    """One pair and curve. entries: one a seed."""
+    """One pair and curve.
+
+    whole: the numbers of whole paths, a pandas `DataFrame` with a row a seed and a column a `split_metric`. along:
+    those along t, with a row a t and columns (`split_metric`, seed). entries: of the summary, one a seed. diverged:
+    the step, by seed, at which an end was no longer finite; such a seed is nowhere else.
+    """
 
     label: str
     curve: str
     role: str
+    a: str
+    b: str
+    whole: Any
+    along: Any
     entries: list[dict[str, Any]]
+    diverged: dict[int, int]
 
-    def barriers(self, name: str) -> list[float]:
-        return [float(entry["barriers"][name]) for entry in self.entries]
+    def values(self, name: str) -> list[float]:
+        """Of every seed that has one."""
+        return [] if name not in self.whole else list(self.whole[name])
+
+    @property
+    def accuracy_barrier(self) -> float:
+        """What pairs are ordered by."""
+        return mean(self.values("accuracy_barrier"))
 
 
-def describe(results: dict[str, Any]) -> str:
+def describe(results: Results, *, request: bool = True) -> str:
     """`digits, mlp, forget random:0.2, 5 seeds`."""
-    return _text.describe(results["config"], len(seeds_of(results)))
+    return _text.describe(results.summary["config"], len(seeds_of(results)), request=request)
 
 
-def seeds_of(results: dict[str, Any]) -> list[int]:
-    return sorted({entry["seed"] for entry in results["pairs"]})
+def seeds_of(results: Results) -> list[int]:
+    return sorted({entry["seed"] for entry in results.summary["pairs"]})
 
 
-def curves_of(results: dict[str, Any]) -> list[str]:
+def curves_of(results: Results) -> list[str]:
     """As asked for: floors, clusters and controls over methods are of the first."""
-    return list(dict.fromkeys(entry["curve"] for entry in results["pairs"]))
+    return list(dict.fromkeys(entry["curve"] for entry in results.summary["pairs"]))
 
 
-def groups(results: dict[str, Any], role: str) -> list[Group]:
+def groups(results: Results, role: str) -> list[Group]:
     """Of "pair" or "floor", in the order of the results; the curve is part of the label where there are several."""
     several = len(curves_of(results)) > 1
-    found: dict[tuple[str, str, str], Group] = {}
-    for entry in results["pairs"]:
-        if entry["role"] != role:
-            continue
-        a, b = (entry[end]["label"] for end in "ab")
-        # Of two models of one method the second is told by what it has of its own.
-        label = f"{a}, two runs" if role == "floor" else f"{a} – {b.removeprefix(entry['a']['method'] + ':')}"
-        told = f"{label}, {entry['curve']}" if several else label
-        found.setdefault((a, b, entry["curve"]), Group(told, entry["curve"], role, [])).entries.append(entry)
-    return list(found.values())
+    rows = _results.named(results.table[results.table.role == role])
+    entries: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for entry in results.summary["pairs"]:
+        if entry["role"] == role and entry.get("diverged") is None:
+            entries.setdefault((entry["a"]["label"], entry["b"]["label"], entry["curve"]), []).append(entry)
+    made = []
+    for (a, b, curve), group in rows.groupby(["a", "b", "curve"], sort=False):
+        # Of two models of one method the second is called by what it differs in.
+        label = f"{a}, two runs" if role == "floor" else f"{a} – {b.removeprefix(a.partition(':')[0] + ':')}"
+        label = f"{label}, {curve}" if several else label
+        stopped = group[group.metric == "diverged_step"].set_index("replicate").value
+        group = group[~group.replicate.isin(stopped.index)]
+        whole = group[group.t.isna()].pivot(index="replicate", columns="name", values="value")
+        along = group[group.t.notna()].pivot(index="t", columns=["name", "replicate"], values="value")
+        diverged = {int(seed): int(step) for seed, step in stopped.items()}
+        made.append(Group(label, curve, role, a, b, whole, along, entries.get((a, b, curve), []), diverged))
+    return made
 
 
-def main_groups(results: dict[str, Any]) -> list[Group]:
+def main_groups(results: Results) -> list[Group]:
     """What the run is about: its pairs, or where it has none, as in grid seeds, the two runs of every method."""
     return groups(results, "pair") or groups(results, "floor")
 
 
-def mean(values: Sequence[float | int]) -> float:
+def floor(results: Results, name: str) -> list[float]:
+    """Barriers of two runs of one method along the first curve: of every seed the mean over methods."""
+    first = (results.table.role == "floor") & (results.table.curve == curves_of(results)[0])
+    rows = _results.named(results.table[first & results.table.t.isna()])
+    return list(rows[rows.name == name].groupby("replicate").value.agg(lambda values: values.mean(skipna=False)))
+
+
+def mean(values: Iterable[float]) -> float:
     """Infinite where a value is not finite, so that a diverged seed counts as the largest barrier."""
+    values = list(values)
     return sum(values) / len(values) if values and all(map(math.isfinite, values)) else math.inf
 
 
@@ -73,3 +105,8 @@ def cut(items: Sequence[T], value: Callable[[T], float]) -> tuple[list[T], list[
         return list(items), [], []
     ordered = sorted(items, key=value)
     return ordered[:SHOWN], ordered[SHOWN:-SHOWN], ordered[-SHOWN:]
+
+
+def left_out(count: int) -> list[str]:
+    """The label of a row in place of so many."""
+    return [f"… {count} more …"] if count else []

@@ -2,54 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from mcu_jax.report import _connect, _text
 from mcu_jax.report._connect import Group
+from mcu_jax.report._results import Results
 
 Entry = dict[str, Any]
 
 
-class _Column(NamedTuple):
-    headers: tuple[str, str]
-    best: str
-    cell: Callable[[Sequence[Entry]], tuple[str, str]]
-
-
-def blocks(results: dict[str, Any]) -> list[list[str]]:
+def blocks(results: Results) -> Iterator[list[str | _text.Grid]]:
     """Those that were measured."""
-    main = _connect.main_groups(results)
-    found = [
+    for name, columns, (title, legend) in (
         ("ensemble", _ensembles, _ENSEMBLES),
         ("continued", _continued, _CONTINUED),
         ("relearning", _relearning, _RELEARNING),
-    ]
-    out = []
-    for name, columns, text in found:
-        groups = [g._replace(entries=[e for e in g.entries if name in e]) for g in main]
-        # The line between ends trained further has a straight line before it, whatever else connects them.
-        groups = [g for g in groups if g.entries and (name != "continued" or g.curve == "linear")]
+    ):
+        groups = [g for g in _connect.main_groups(results) if any(name in e for e in g.entries)]
+        if name == "continued":
+            # The line between ends trained further has a straight line before it, whatever else connects them.
+            groups = [g for g in groups if g.curve == "linear"]
         if groups:
+            first, left, last = _connect.cut(groups, lambda group: group.accuracy_barrier)
+            labels = [*(g.label for g in first), *_connect.left_out(len(left)), *(g.label for g in last)]
+            grid = [_column(*c, first, bool(left), last) for c in columns(groups)]
             more = _relearned(results, groups) if name == "relearning" else []
-            out.append([text[0], *_table(groups, columns(groups)), *more, *_text.wrap(text[1:])])
-    return out + ([_correlation(results["correlation"])] if results["correlation"] else [])
+            yield [title, _text.Grid(labels, grid), "", *more, legend]
+    if results.summary["correlation"]:
+        yield _correlation(results.summary["correlation"])
 
 
-def _table(groups: Sequence[Group], columns: Sequence[_Column]) -> list[str]:
-    first, left, last = _connect.cut(groups, lambda group: _connect.mean(group.barriers("accuracy")))
-    between = [f"… {len(left)} more, by accuracy barrier between these: results.json holds all …"] if left else []
-    shown = [*first, *last]
-    cells = [[*c.headers, c.best, *_text.aligned(c.cell(g.entries) for g in shown)] for c in columns]
-    rows = list(zip(["", "", "best value", *(group.label for group in shown)], *cells, strict=True))
-    head, n = rows[:3], 3 + len(first)
-    return _text.lay_out([*head, _text.RULE, *rows[3:n], *between, *rows[n:], _text.RULE])
+_Cell = Callable[[Group], tuple[str, str]]
 
 
 def _column(
-    headers: tuple[str, str], best: str, read: Callable[[Entry], float], decimals: int | None = None
-) -> _Column:
-    return _Column(headers, best, lambda entries: _text.spread([read(entry) for entry in entries], decimals))
+    header: str, best: str, cell: _Cell, first: Sequence[Group], left: bool, last: Sequence[Group]
+) -> _text.Column:
+    return _text.Column(header, best, _text.aligned([*map(cell, first), *[("", "")] * left, *map(cell, last)]))
+
+
+def _over(read: Callable[[Entry], float], decimals: int | None) -> _Cell:
+    def one(entry: Entry) -> float:
+        try:
+            return read(entry)
+        except TypeError:  # None stands for what is not finite
+            return float("nan")
+
+    return lambda group: _text.spread([one(entry) for entry in group.entries], decimals)
 
 
 _ENSEMBLES = (
@@ -58,20 +58,20 @@ _ENSEMBLES = (
 )
 
 
-def _ensembles(groups: Sequence[Group]) -> list[_Column]:
-    def of(metric: str, scale: float, which: str) -> Callable[[Entry], float]:
-        if which == "each end":
-            return lambda e: scale * (e["metrics"][metric][0] + e["metrics"][metric][-1]) / 2
-        return lambda e: scale * e["ensemble"][{"path": "all", "both ends": "ends"}[which]][metric]
+def _ensembles(groups: Sequence[Group]) -> Iterator[tuple[str, str, _Cell]]:
+    del groups
+    for metric, column, title, best, scale, decimals in (
+        ("test_accuracy", "test_accuracy", "test acc., %", "= retrain", 100.0, 1),
+        ("js", "forget_js", "JS, nats", "0", 1.0, None),
+    ):
+        for header, which in (("path", "all"), ("both ends", "ends")):
+            yield (f"{title}\n{header}", best,
+                   _over(lambda e, w=which, m=metric, s=scale: s * e["ensemble"][w][m], decimals))  # type: ignore[misc]  # fmt: skip
 
-    return [
-        _column((f"{title}, {unit}", which), best, of(metric, scale, which), decimals)
-        for metric, title, unit, best, scale, decimals in (
-            ("test_accuracy", "test acc.", "%", "= retrain", 100.0, 1),
-            ("js", "JS", "nats", "0", 1.0, None),
-        )
-        for which in ("path", "both ends", "each end")
-    ]
+        def ends(group: Group, column: str = column, scale: float = scale, decimals: int | None = decimals) -> Any:
+            return _text.spread(scale * group.along[column].iloc[[0, -1]].mean(skipna=False), decimals)
+
+        yield f"{title}\neach end", best, ends
 
 
 _CONTINUED = (
@@ -80,16 +80,13 @@ _CONTINUED = (
 )
 
 
-def _continued(groups: Sequence[Group]) -> list[_Column]:
-    def of(name: str, when: str) -> Callable[[Entry], float]:
-        before, after = (lambda e: e["continued"]["before"][name]), (lambda e: e["continued"]["barriers"][name])
-        return {"before": before, "after": after, "change": lambda e: after(e) - before(e)}[when]
-
-    return [
-        _column((f"{title}, {unit}", when), "0", of(name, when), decimals)
-        for name, title, unit, decimals in (("accuracy", "acc.", "points", 1), ("retain_nats", "D_r", "nats", None))
-        for when in ("before", "after", "change")
-    ]
+def _continued(groups: Sequence[Group]) -> Iterator[tuple[str, str, _Cell]]:
+    del groups
+    for name, title, decimals in (("accuracy", "acc., points", 1), ("retain_nats", "D_r, nats", None)):
+        yield f"{title}\nbefore", "0", _over(lambda e, n=name: e["continued"]["before"][n], decimals)  # type: ignore[misc]
+        yield f"{title}\nafter", "0", _over(lambda e, n=name: e["continued"]["barriers"][n], decimals)  # type: ignore[misc]
+        yield (f"{title}\nchange", "0",
+               _over(lambda e, n=name: e["continued"]["barriers"][n] - e["continued"]["before"][n], decimals))  # type: ignore[misc]  # fmt: skip
 
 
 _RELEARNING = (
@@ -98,48 +95,51 @@ _RELEARNING = (
 )
 
 
-def _relearning(groups: Sequence[Group]) -> list[_Column]:
-    def at(i: int) -> Callable[[Sequence[Entry]], tuple[str, str]]:
-        def cell(entries: Sequence[Entry]) -> tuple[str, str]:
-            attacks = [entry["relearning"] for entry in entries]
-            mean, spread = _text.spread([attack["steps"][i] for attack in attacks], 1)
-            # A mean over attacks that were cut short is a lower bound, and has no interval.
-            bound = any(attack["steps"][i] >= attack["limit"] for attack in attacks)
-            return (f"≥{mean}", "") if bound else (mean, spread)
+def _relearning(groups: Sequence[Group]) -> Iterator[tuple[str, str, _Cell]]:
+    for i, t in enumerate(groups[0].entries[0]["relearning"]["t"]):
 
-        return cell
+        def cell(group: Group, i: int = i) -> tuple[str, str]:
+            attacks = [entry["relearning"] for entry in group.entries]
+            return _steps([attack["steps"][i] for attack in attacks], attacks[0]["limit"])
 
-    ts = groups[0].entries[0]["relearning"]["t"]
-    return [_Column((f"t = {t:g}", "steps"), "= retrain", at(i)) for i, t in enumerate(ts)]
+        yield f"t = {t:g}\nsteps", "= retrain", cell
 
 
-def _relearned(results: dict[str, Any], groups: Sequence[Group]) -> list[str]:
+def _steps(steps: Sequence[float | int], limit: int, longest: float = 0.0) -> tuple[str, str]:
+    mean, beside = _text.spread(steps, 1)
+    # A mean over attacks that were cut short is a lower bound, and has no interval.
+    return (f"≥{mean}", "") if max(longest, *steps) >= limit else (mean, beside)
+
+
+def _relearned(results: Results, groups: Sequence[Group]) -> Iterator[str]:
     """What is best, by request: the retrained models', mean over runs and then over seeds."""
     requests = dict.fromkeys(entry["forget"] for group in groups for entry in group.entries)
-    limit = groups[0].entries[0]["relearning"]["limit"]
-    out = []
+    rows = results.table[(results.table.role == "retrained") & (results.table.metric == "relearning_steps")]
     for request in requests:
-        by_seed: dict[int, list[int]] = {}
-        for entry in results["retrained"]:
-            if entry["forget"] == request:
-                by_seed.setdefault(entry["seed"], []).append(entry["relearning_steps"])
-        mean, spread = _text.spread([_connect.mean(steps) for steps in by_seed.values()], 1)
-        told = f"≥{mean}" if any(max(steps) >= limit for steps in by_seed.values()) else f"{mean} {spread}".rstrip()
+        steps = rows[rows.forget == request].groupby("replicate").value
+        limit = groups[0].entries[0]["relearning"]["limit"]
         asked = f" of {request}" if len(requests) > 1 else ""
-        out.append(f"The retrained models{asked} need {told} steps.")
-    return out
+        needed = " ".join(filter(None, _steps(list(steps.mean()), limit, float(steps.max().max()))))
+        yield f"The retrained models{asked} need {needed} steps."
 
 
-def _correlation(found: Sequence[dict[str, Any]]) -> list[str]:
-    out = ["Membership attacks: Spearman's ρ over pairs of a barrier and MIA's distance to the retrained model's"]
-    for entry in found:
+def _correlation(entries: Sequence[Entry]) -> list[str | _text.Grid]:
+    def cell(entry: Entry) -> tuple[str, str]:
         interval = entry["interval"]
-        span = f" [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else ""
-        seeds = f"{entry['seeds']} seed{'s' if entry['seeds'] != 1 else ''}"
-        out += _text.wrap(
-            [f"  {_BARRIERS[entry['barrier']]}, MIA {entry['attack']}: {entry['mean']:+.2f}{span}, {seeds}"]
-        )
-    return [*out, *_text.wrap(["ρ within every seed, its mean over seeds and 95 % interval. 0: no relation."])]
+        return f"{entry['mean']:+.2f}", f"[{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else ""
+
+    return [
+        "Membership attacks: Spearman's ρ over pairs of a barrier and MIA's distance to the retrained model's",
+        _text.Grid(
+            [f"{_BARRIERS[entry['barrier']]}, MIA {entry['attack']}" for entry in entries],
+            [
+                _text.Column("ρ", "none", _text.aligned(map(cell, entries))),
+                _text.Column("seeds", "all", [str(entry["seeds"]) for entry in entries]),
+            ],
+        ),
+        "",
+        "ρ within every seed, its mean over seeds and 95 % interval. 0: no relation.",
+    ]
 
 
 _BARRIERS = {"retain_nats": "barrier on D_r", "forget_nats": "barrier on D_f", "accuracy": "accuracy barrier"}

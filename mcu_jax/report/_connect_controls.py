@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from mcu_jax.report import _connect, _text
-
-Entry = Mapping[str, Any]
+from mcu_jax.report import _connect, _results, _text
+from mcu_jax.report._results import Results
 
 _KINDS = ("perturbation", "original", "retrain")
 
@@ -18,84 +17,84 @@ _LEGEND = (
 )
 
 
-def blocks(results: dict[str, Any]) -> list[list[str]]:
+def blocks(results: Results) -> Iterator[list[str | _text.Grid]]:
     """Per method, then gradient ascent by its stopping time: those that were measured."""
-    controls = results["controls"]
-    found = [_methods(results)] if any(controls[kind] for kind in _KINDS) else []
-    return found + [_stopping(controls["stopping"], rival) for rival in _by(controls["stopping"], "method")]
+    if results.table.role.isin(_KINDS).any():
+        yield _methods(results)
+    stopping = results.table[results.table.role == "stopping"]
+    if len(stopping):
+        rivals = dict.fromkeys(entry["method"] for entry in results.summary["controls"]["stopping"])
+        yield from (_stopping(stopping, rival) for rival in rivals)
 
 
-def _by(entries: Sequence[Entry], name: str) -> dict[Any, list[Entry]]:
-    found: dict[Any, list[Entry]] = {}
-    for entry in entries:
-        found.setdefault(entry[name], []).append(entry)
-    return found
+def _of(results: Results, role: str, subject: str, name: str) -> list[float]:
+    """Of every seed a number of a control's line; name: `split_metric`."""
+    return _numbers(results.table[(results.table.role == role) & (results.table.subject == subject)], name)
 
 
-def _methods(results: dict[str, Any]) -> list[str]:
-    found = {kind: _by(results["controls"][kind], "method") for kind in _KINDS}
+def _numbers(rows: Any, name: str) -> list[float]:
+    return list(rows.value[_results.named(rows).name == name])
+
+
+def _methods(results: Results) -> list[str | _text.Grid]:
     # Controls are straight lines: a trained curve's floor says nothing beside them.
     curve = "linear" if "linear" in _connect.curves_of(results) else _connect.curves_of(results)[0]
-    floors = {g.entries[0]["a"]["label"]: g.entries for g in _connect.groups(results, "floor") if g.curve == curve}
-    sources: list[tuple[tuple[str, str], Mapping[str, Sequence[Entry]], str]] = [
-        (("two runs", curve), floors, "barriers"),
-        (("random", "as far"), found["perturbation"], "barriers"),
-        (("original", ""), found["original"], "barriers"),
-        (("retrained", "aligned"), found["retrain"], "barriers"),
-        (("retrained", "as it is"), found["retrain"], "unaligned"),
-    ]
-    sources = [source for source in sources if source[1]]
-    labels = list(dict.fromkeys(label for each in found.values() for label in each))
+    two_runs = {group.a: group for group in _connect.groups(results, "floor") if group.curve == curve}
+    kinds = [kind for kind in _KINDS if (results.table.role == kind).any()]
+    labels = list(dict.fromkeys(results.table.subject[results.table.role.isin(kinds)]))
 
     def distances(label: str) -> list[float]:
-        own = next(each[label] for each in found.values() if label in each)
-        return [float(entry["distance"]["a"]) for entry in own]
+        each = (_of(results, kind, label, "distance_a") for kind in kinds)
+        return next(values for values in each if values)
 
-    def row(label: str) -> tuple[str, ...]:
-        barriers = (_both(each.get(label, ()), where) for _, each, where in sources)
-        return label, _text.mean(distances(label)), *barriers
+    def both(role: str, label: str) -> str:
+        if role == "floor":
+            read = two_runs[label].values if label in two_runs else lambda _: []
+        else:
+            read = lambda name: _of(results, role, label, name)  # noqa: E731
+        accuracy, loss = read("accuracy_barrier"), read("retain_loss_barrier")
+        return f"{_text.mean(accuracy, 1)} / {_text.mean(loss)}" if accuracy else "–"
 
     first, left, last = _connect.cut(labels, lambda label: _connect.mean(distances(label)))
-    between = [f"… {len(left)} more, by ‖θ−θ_o‖ between these: results.json holds all …"] if left else []
-    table = [
-        ("", "‖θ−θ_o‖", *(headers[0] for headers, *_ in sources)),
-        ("", "", *(headers[1] for headers, *_ in sources)),
-        ("best value", "none", *["0 / 0"] * len(sources)),
-        _text.RULE,
-        *map(row, first),
-        *between,
-        *map(row, last),
-        _text.RULE,
+
+    def column(header: str, best: str, cell: Any) -> _text.Column:
+        return _text.Column(header, best, [*map(cell, first), *[""] * bool(left), *map(cell, last)])
+
+    headers = {
+        "floor": f"two runs\n{curve}",
+        "perturbation": "random\nas far",
+        "original": "original\n",
+        "retrain": "retrained\naligned",
+        "unaligned": "retrained\nas it is",
+    }
+    shown = [role for role in headers if (role != "floor" or two_runs) and (results.table.role == role).any()]
+    columns = [column("‖θ−θ_o‖\n", "none", lambda label: _text.mean(distances(label)))]
+    columns += [column(headers[role], "0 / 0", lambda label, role=role: both(role, label)) for role in shown]
+    return [
+        "Controls: mean accuracy barrier (points) / mean barrier on D_r (nats) of a line from every method's model",
+        _text.Grid([*first, *_connect.left_out(len(left)), *last], columns),
+        "",
+        *_LEGEND,
+        *[f"Left out are {len(left)}, by ‖θ−θ_o‖ between these: results.csv holds all."] * bool(left),
     ]
-    title = "Controls: mean accuracy barrier (points) / mean barrier on D_r (nats) of a line from every method's model"
-    return [title, *_text.lay_out(table), *_text.wrap(_LEGEND)]
 
 
-def _both(entries: Sequence[Entry], where: str) -> str:
-    if not entries:
-        return "–"
-    return " / ".join(
-        _text.mean([entry[where][name] for entry in entries], decimals)
-        for name, decimals in (("accuracy", 1), ("retain_nats", None))
-    )
-
-
-def _stopping(entries: Sequence[Entry], rival: str) -> list[str]:
-    by_epochs = _by([entry for entry in entries if entry["method"] == rival], "epochs")
-    columns: list[tuple[str, str, str, Callable[[Entry], float], int | None]] = [
-        ("UA", "%", "= retrain", lambda e: 100.0 * e["UA"], 1),
-        ("RA", "%", "= retrain", lambda e: 100.0 * e["RA"], 1),
-        ("‖θ−θ_o‖", "", "none", lambda e: e["distance"]["a"], None),
-        ("acc.", "points", "0", lambda e: e["barriers"]["accuracy"], 1),
-        ("D_r", "nats", "0", lambda e: e["barriers"]["retain_nats"], None),
-        ("D_f", "nats", "0", lambda e: e["barriers"]["forget_nats"], None),
+def _stopping(rows: Any, rival: str) -> list[str | _text.Grid]:
+    stops = [subject for subject in dict.fromkeys(rows.subject) if subject.endswith(f" – {rival}")]
+    epochs = {int(stop.partition("epochs=")[2].partition(" ")[0]): rows[rows.subject == stop] for stop in stops}
+    columns = [
+        _text.Column(header, best, _text.cells([[scale * v for v in _numbers(epochs[n], name)] for n in sorted(epochs)],
+                                               decimals))
+        for name, header, best, scale, decimals in (
+            ("forget_UA", "UA\n%", "= retrain", 100.0, 1),
+            ("retain_RA", "RA\n%", "= retrain", 100.0, 1),
+            ("distance_a", "‖θ−θ_o‖\n", "none", 1.0, None),
+            ("accuracy_barrier", "acc.\npoints", "0", 1.0, 1),
+            ("retain_loss_barrier", "D_r\nnats", "0", 1.0, None),
+            ("forget_loss_barrier", "D_f\nnats", "0", 1.0, None),
+        )
+    ]  # fmt: skip
+    return [
+        f"Stopping time of gradient ascent, which has no minimum: barriers of the line to {rival}",
+        _text.Grid([_text.plural(n, "epoch") for n in sorted(epochs)], columns),
     ]
-    order = sorted(by_epochs)
-    cells = [
-        [*head, *_text.aligned(_text.spread([read(e) for e in by_epochs[n]], decimals) for n in order)]
-        for *head, read, decimals in columns
-    ]
-    labels = ["", "", "best value", *(f"{n} epoch{'s' if n != 1 else ''}" for n in order)]
-    rows = list(zip(labels, *cells, strict=True))
-    table = _text.lay_out([*rows[:3], _text.RULE, *rows[3:], _text.RULE])
-    return [f"Stopping time of gradient ascent, which has no minimum: barriers of the line to {rival}", *table]

@@ -8,33 +8,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mcu_jax import metrics
-from mcu_jax.report import _connect, _style, _text
+from mcu_jax.report import _connect, _results, _style, _text
 from mcu_jax.report._connect import Group
+from mcu_jax.report._results import Results
 
 COLOURED = len(_style.SERIES)
 """Up to so many paths have a colour each."""
 
 
 class _Panel(NamedTuple):
-    """low, high: what the metric cannot pass."""
+    """name: of the long table, `split_metric`. most: what the metric cannot pass."""
 
     name: str
     title: str
     scale: float
-    low: float
-    high: float
+    most: float
 
 
 _PANELS = (
-    _Panel("retain_loss", "retain loss (nats)", 1.0, 0.0, np.inf),
-    _Panel("forget_loss", "forget loss (nats)", 1.0, 0.0, np.inf),
-    _Panel("js", "JS to retrained, on D_f (nats)", 1.0, 0.0, np.log(2.0)),
-    _Panel("retain_accuracy", "retain accuracy (%)", 100.0, 0.0, 100.0),
-    _Panel("forget_accuracy", "forget accuracy (%)", 100.0, 0.0, 100.0),
-    _Panel("test_accuracy", "test accuracy (%)", 100.0, 0.0, 100.0),
-    _Panel("zrf", "zero-retrain forgetting, ZRF (%)", 100.0, 0.0, 100.0),
-    _Panel("MIA", "membership attack, MIA (%)", 100.0, 0.0, 100.0),
+    _Panel("retain_loss", "retain loss (nats)", 1.0, np.inf),
+    _Panel("forget_loss", "forget loss (nats)", 1.0, np.inf),
+    _Panel("forget_js", "JS to retrained, on D_f (nats)", 1.0, np.log(2.0)),
+    _Panel("retain_accuracy", "retain accuracy (%)", 100.0, 100.0),
+    _Panel("forget_accuracy", "forget accuracy (%)", 100.0, 100.0),
+    _Panel("test_accuracy", "test accuracy (%)", 100.0, 100.0),
+    _Panel("forget_zrf", "zero-retrain forgetting, ZRF (%)", 100.0, 100.0),
+    _Panel("forget_MIA", "membership attack, MIA (%)", 100.0, 100.0),
 )
 
 
@@ -43,107 +42,90 @@ class _Series(NamedTuple):
 
     label: str
     colour: str | None
-    entries: list[dict[str, Any]]
+    group: Group
 
 
-def curves_figure(results: dict[str, Any], file: str | os.PathLike[str]) -> None:
+def curves_figure(results: Results, file: str | os.PathLike[str]) -> None:
     """Draw every metric along t into `file` (the ending says the format), 200 dots per inch.
 
-    Of more than 6 paths all are thin and grey but those of smallest and of largest accuracy barrier.
+    Of more than 6 paths all are thin and grey but those of smallest and of largest median accuracy barrier.
     """
-    groups = _connect.main_groups(results)
+    groups = [group for group in _connect.main_groups(results) if len(group.along)]
     series = _series(groups)
-    panels = [p for p in _PANELS if all(p.name in entry["metrics"] for g in groups for entry in g.entries)]
-    figure = _style.paper(9.2, 8.2)
-    axes = figure.subplots(3, 3)
-    handles: dict[str, Any] = {}
-    for axis, panel in zip(axes.flat, panels, strict=False):
-        handles |= _draw_panel(axis, results, series, panel)
-        axis.set_title(panel.title, fontsize=10, loc="left")
-    used, free = axes.flat[: len(panels)], axes.flat[len(panels) :]
-    _label_ends(used, groups)
-    figure.suptitle(f"Along the paths: {_connect.describe(results)}", fontsize=11)
-    for axis in free:
-        axis.axis("off")
-    texts = ["\n".join(_text.wrap_name(text, 36)) for text in handles]
-    title = "mean, and band of its 95 % interval" if len(_connect.seeds_of(results)) > 1 else "one seed"
-    legend = free[0].legend(handles.values(), texts, title=title, loc="upper left", fontsize=9, frameon=False)
-    legend.get_title().set_fontsize(9)
-    legend.set_alignment("left")
-    # It stands in cells of its own, and shall not push the panels together.
-    legend.set_in_layout(False)
-    figure.savefig(file)
+    panels = [p for p in _PANELS if groups and all(p.name in group.along for group in groups)]
+    with _style.paper(file, 9.2, 8.2) as figure:
+        axes = figure.subplots(3, 3)
+        handles: dict[str, Any] = {}
+        for axis, panel in zip(axes.flat, panels, strict=False):
+            handles |= _draw_panel(axis, results, series, panel)
+            axis.set_title(panel.title, fontsize=10, loc="left")
+        _label_ends(axes.flat[: len(panels)], groups)
+        request = results.summary["config"]["grid"] != "sizes"
+        figure.suptitle(f"Along the paths: {_connect.describe(results, request=request)}", fontsize=11)
+        free = axes.flat[len(panels) :]
+        for axis in free:
+            axis.axis("off")
+        texts = ["\n".join(_text.wrap_name(text, 36)) for text in handles]
+        title = "A – B: from A at t = 0 to B at t = 1\n" if any(group.role == "pair" for group in groups) else ""
+        title += _style.banded(len(_connect.seeds_of(results))).replace(", ", ",\n")
+        legend = free[0].legend(handles.values(), texts, title=title, loc="upper left", fontsize=9, frameon=False)
+        legend.get_title().set_fontsize(9)
+        legend.set_alignment("left")
+        # It stands in cells of its own, and shall not push the panels together.
+        legend.set_in_layout(False)
 
 
 def _series(groups: Sequence[Group]) -> list[_Series]:
     if len(groups) <= COLOURED:
-        return [_Series(g.label, colour, g.entries) for g, colour in zip(groups, _style.SERIES, strict=False)]
-    by_barrier = sorted(groups, key=lambda g: _connect.mean(g.barriers("accuracy")))
-    least, *others, most = by_barrier
+        return [_Series(g.label, colour, g) for g, colour in zip(groups, _style.SERIES, strict=False)]
+    least, *others, most = sorted(groups, key=lambda group: float(group.whole["accuracy_barrier"].median()))
     named = [
-        _Series(f"{size} accuracy barrier: {g.label}", colour, g.entries)
-        for size, g, colour in (("smallest", least, _style.BLUE), ("largest", most, _style.ORANGE))
+        _Series(f"{size} median accuracy barrier: {group.label}", colour, group)
+        for size, group, colour in (("smallest", least, _style.BLUE), ("largest", most, _style.ORANGE))
     ]
-    return [_Series(f"the other {len(others)}, mean alone", None, g.entries) for g in others] + named
+    return [_Series(f"the other {len(others)}, median alone", None, group) for group in others] + named
 
 
-def _draw_panel(axis: Any, results: dict[str, Any], series: Sequence[_Series], panel: _Panel) -> dict[str, Any]:
+def _draw_panel(axis: Any, results: Results, series: Sequence[_Series], panel: _Panel) -> dict[str, Any]:
     """Everything in one panel; legend entries by their text."""
     handles: dict[str, Any] = {}
-    means = []
-    for one in series:
-        t, mean, half = _over_seeds(one.entries, panel)
-        means.append(mean)
+    drawn = []
+    for i, one in enumerate(series):
+        values = panel.scale * one.group.along[panel.name]
+        middle, low, high = _style.over_seeds(values)
+        drawn.append(middle)
         if one.colour is None:
-            handles[one.label] = axis.plot(t, mean, color="0.72", linewidth=0.6, zorder=2)[0]
-            continue
-        if half is not None:
-            band = np.maximum(mean - half, panel.low), np.minimum(mean + half, panel.high)
-            axis.fill_between(t, *band, color=one.colour, alpha=0.2, linewidth=0, zorder=3)
-        handles[one.label] = axis.plot(t, mean, color=one.colour, linewidth=1.7, zorder=4)[0]
-    for line in _style.draw_retrained(axis, _retrained(results, series, panel), most=panel.high).values():
-        handles["retrained model"] = line
+            handles[one.label] = axis.plot(middle.index, middle, color="0.72", linewidth=0.6, zorder=2)[0]
+        else:
+            drawn += [low, high]
+            below = len(series) - 1 - i if len(series) <= COLOURED else 0
+            handles[one.label] = _style.draw_seeds(axis, values, one.colour, below)
+    handles |= _style.draw_retrained(axis, panel.scale * _retrained(results, series, panel.name))
     _style.dress(axis)
     axis.set_xlim(0.0, 1.0)
-    if np.isinf(panel.high):
-        _style.stretch(axis.yaxis, np.concatenate(means))
+    if np.isinf(panel.most):
+        _style.stretch(axis.yaxis, np.concatenate(drawn))
     else:
-        low, high = axis.get_ylim()
-        # A flat curve shall look flat, not magnified to noise; no tick beyond what is possible.
-        pad = max(0.0, 0.04 * panel.high - (high - low)) / 2
-        low, high = max(low - pad, -0.03 * panel.high), high + pad
-        axis.set_ylim(low, min(high, panel.high + 0.03 * (panel.high - low)))
+        _style.limit(axis, panel.most)
     return handles
 
 
-def _over_seeds(entries: Sequence[dict[str, Any]], panel: _Panel) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """t [n], mean [n] and half-width of the interval [n] or None; nan where a seed's value is not finite."""
-    t = np.unique(np.concatenate([entry["t"] for entry in entries]))
-    raw = [np.asarray(entry["metrics"][panel.name], float) for entry in entries]
-    finite = [np.where(np.isfinite(values), values, np.nan) for values in raw]
-    values = np.stack([np.interp(t, entry["t"], own) for entry, own in zip(entries, finite, strict=True)])
-    return t, *metrics.curve_interval(panel.scale * values)
-
-
-def _retrained(results: dict[str, Any], series: Sequence[_Series], panel: _Panel) -> list[float]:
-    """One value a seed, the mean over its runs; none where the paths that stand out have several requests."""
-    asked = {entry[end]["forget"] for one in series if one.colour for entry in one.entries for end in "ab"}
-    found: dict[int, list[float]] = {}
-    for row in results["retrained"]:
-        if len(asked) == 1 and row["forget"] in asked and panel.name in row:
-            found.setdefault(row["seed"], []).append(panel.scale * row[panel.name])
-    return [float(np.mean(values)) for values in found.values()]
+def _retrained(results: Results, series: Sequence[_Series], name: str) -> Any:
+    """By seed, the mean over runs; none where the paths that stand out have several requests."""
+    asked = {entry[end]["forget"] for one in series if one.colour for entry in one.group.entries for end in "ab"}
+    rows = _results.named(results.table[(results.table.role == "retrained") & results.table.forget.isin(asked)])
+    rows = rows[rows.name == name]
+    return (rows if len(asked) == 1 else rows[:0]).groupby("replicate").value.mean()
 
 
 def _label_ends(axes: Any, groups: Sequence[Group]) -> None:
-    """The ends below the lowest panels, by name where all paths share them and there is room."""
-    ends = list(dict.fromkeys((e["a"]["label"], e["b"]["label"]) for g in groups for e in g.entries))
-    a, b = ends[0] if len(ends) == 1 and sum(map(len, ends[0])) <= 28 else ("a", "b")
-    for i, axis in enumerate(axes):
-        lowest = i // 3 == (len(axes) - 1) // 3
-        first, last = (f"0\n= {a}", f"1\n= {b}") if lowest else ("0", "1")
-        axis.set_xticks([0.0, 0.25, 0.5, 0.75, 1.0], [first, "0.25", "0.5", "0.75", last])
-        if lowest:
-            axis.get_xticklabels()[0].set_horizontalalignment("left")
-            axis.get_xticklabels()[-1].set_horizontalalignment("right")
-            axis.set_xlabel("t", fontsize=10, labelpad=-9)
+    """Below the lowest panels by name where all paths share an end and there is room, else as the legend names them."""
+    letters = ["first run", "second run"] if all(group.role == "floor" for group in groups) else ["A", "B"]
+    ends = {group.a for group in groups}, {group.b for group in groups}
+    names = [one.pop() if len(one) == 1 else letter for one, letter in zip(ends, letters, strict=True)]
+    if sum(map(len, names)) > 28:
+        names = letters
+    lowest = [axis for i, axis in enumerate(axes) if i // 3 == (len(axes) - 1) // 3]
+    for axis in axes[: -len(lowest)]:
+        axis.set_xticks([0.0, 0.25, 0.5, 0.75, 1.0], ["0", "0.25", "0.5", "0.75", "1"])
+    _style.label_ends(lowest, *names)

@@ -8,27 +8,27 @@ from typing import Any
 import numpy as np
 
 from mcu_jax.report import _connect, _style
+from mcu_jax.report._results import Results
 
 
-def matrix_figure(results: dict[str, Any], file: str | os.PathLike[str]) -> None:
+def matrix_figure(results: Results, file: str | os.PathLike[str]) -> None:
     """Draw the mean accuracy barriers of all pairs of methods into `file`, in clustered order."""
-    order, clusters = results["order"], results["clusters"]
+    order, clusters = results.summary["order"], results.summary["clusters"]
     places = [clusters["labels"].index(label) for label in order]
     matrix = np.asarray(clusters["matrix"], float)[np.ix_(places, places)]
     n = len(order)
     side = max(3.4, 0.62 * n)
-    figure = _style.paper(side + 2.6, side + 2.4)
-    tree, map_ = figure.subplots(2, 1, height_ratios=[1, max(2.5, 0.55 * n)], sharex=True)
-    image = _draw_map(map_, matrix, order)
-    _draw_tree(tree, np.asarray(clusters["linkage"], float))
-    bar = figure.colorbar(image, ax=map_, shrink=0.8, pad=0.02)
-    bar.set_label("accuracy barrier (points, 0 is best)", fontsize=9)
-    bar.ax.tick_params(labelsize=9)
-    bar.outline.set_visible(False)
-    figure.suptitle(
-        f"Barriers between methods, {_connect.curves_of(results)[0]}\n{_connect.describe(results)}", fontsize=11
-    )
-    figure.savefig(file)
+    with _style.paper(file, side + 2.6, side + 2.4) as figure:
+        tree, map_ = figure.subplots(2, 1, height_ratios=[1, max(2.5, 0.55 * n)], sharex=True)
+        image = _draw_map(map_, matrix, order)
+        _draw_tree(tree, np.asarray(clusters["linkage"], float))
+        bar = figure.colorbar(image, ax=map_, shrink=0.8, pad=0.02)
+        bar.set_label("accuracy barrier (points, 0 is best)", fontsize=9)
+        bar.ax.tick_params(labelsize=9)
+        bar.outline.set_visible(False)
+        figure.suptitle(
+            f"Barriers between methods, {_connect.curves_of(results)[0]}\n{_connect.describe(results)}", fontsize=11
+        )
 
 
 def _draw_map(axis: Any, matrix: np.ndarray, order: list[str]) -> Any:

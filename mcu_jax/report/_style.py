@@ -1,11 +1,16 @@
-"""What figures share: paper, colours, axes."""
+"""What figures share: paper, colours, axes, numbers over seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from mcu_jax import metrics
+from mcu_jax.report import _text
 
 # Okabe and Ito's palette, told apart by colour-blind readers and in grey.
 BLUE, VERMILION, GREEN, PINK, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -14,15 +19,25 @@ RETRAIN = VERMILION
 SERIES = (BLUE, ORANGE, GREEN, PINK, SKY, BLACK)
 """Colours of things compared, none of them the retrained model's."""
 
+RESOLUTION = 1e-3
+"""Nats below which a loss or a barrier is drawn as 0."""
 
-def paper(width: float, height: float) -> Any:
-    """A figure of so many inches, 200 dots each."""
+
+@contextlib.contextmanager
+def paper(file: str | os.PathLike[str], width: float, height: float) -> Iterator[Any]:
+    """A figure of so many inches, 200 dots each, which is saved at the end.
+
+    Names of methods and data sets are drawn as they are: a `$` in them begins no formula.
+    """
+    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=200, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}):
+        figure = Figure(figsize=(width, height), dpi=200, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        figure.savefig(file)
 
 
 def dress(axis: Any, along: str = "y") -> None:
@@ -32,35 +47,96 @@ def dress(axis: Any, along: str = "y") -> None:
     axis.tick_params(labelsize=9)
 
 
-def draw_retrained(axis: Any, values: Sequence[float], most: float = float("inf")) -> dict[str, Any]:
-    """Mean and interval across the panel, from 0 to `most`; the legend's entry by its text."""
-    if not values:
+# Over seeds: along t medians, which one diverged seed does not move; of barriers means, as in the tables
+
+
+def banded(seeds: int) -> str:
+    """What a line and its band are."""
+    if seeds < 2:
+        return "one seed"
+    return "median of seeds, band: their " + ("range" if seeds < _text.FEW else "middle half")
+
+
+def over_seeds(values: Any) -> tuple[Any, Any, Any]:
+    """Median and edges of the band of a pandas `DataFrame` [t, seeds], by t; what is not finite counts as missing."""
+    values = values.where(np.isfinite(values))
+    low, high = (0.0, 1.0) if values.shape[1] < _text.FEW else (0.25, 0.75)
+    return tuple(values.quantile(q, axis=1) for q in (0.5, low, high))
+
+
+def draw_seeds(axis: Any, values: Any, colour: str, below: int = 0) -> Any:
+    """Median and band of a `DataFrame` [t, seeds]; the line. below: lines to come, which shall not hide this one."""
+    middle, low, high = over_seeds(values)
+    axis.fill_between(middle.index, low, high, color=colour, alpha=0.2, linewidth=0, zorder=3)
+    return axis.plot(middle.index, middle, color=colour, linewidth=1.6 + 0.5 * below, zorder=4)[0]
+
+
+def draw_retrained(axis: Any, values: Any) -> dict[str, Any]:
+    """Median and band of a pandas `Series` over seeds across the panel; the legend's entry by its text."""
+    if not len(values):
         return {}
-    mean, half = metrics.mean_interval(values)
-    if half is not None:
-        band = max(0.0, mean - half), min(most, mean + half)
-        axis.axhspan(*band, color=RETRAIN, alpha=0.15, linewidth=0, zorder=1)
-    line = axis.axhline(mean, color=RETRAIN, linewidth=1.4, linestyle=(0, (5, 2)), zorder=2.5)
-    return {"retrained model" + (", mean and 95 % interval" if half is not None else ""): line}
+    (middle,), (low,), (high,) = over_seeds(values.to_frame().T)
+    axis.axhspan(low, high, color=RETRAIN, alpha=0.15, linewidth=0, zorder=1)
+    return {"retrained model": axis.axhline(middle, color=RETRAIN, linewidth=1.4, linestyle=(0, (5, 2)), zorder=2.5)}
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and its 95 % interval from 0 on, of few seeds their range; nan where no value is finite."""
+    finite = [value for value in values if np.isfinite(value)]
+    if not finite:
+        return np.nan, np.nan, np.nan
+    mean, half = metrics.mean_interval(finite)
+    if half is None or len(finite) < _text.FEW:
+        return mean, min(finite), max(finite)
+    return mean, max(mean - half, 0.0), mean + half
+
+
+def intervals(seeds: int) -> str:
+    return "" if seeds < 2 else "mean and range" if seeds < _text.FEW else "mean and 95 % interval"
+
+
+# Axes
+
+
+def limit(axis: Any, most: float) -> None:
+    """The y-axis of a metric from 0 to `most`: a flat curve looks flat, and no tick is beyond what is possible."""
+    low, high = axis.get_ylim()
+    pad = max(0.0, 0.04 * most - (high - low)) / 2
+    low, high = max(low - pad, -0.03 * most), high + pad
+    axis.set_ylim(low, min(high, most + 0.03 * (most - low)))
 
 
 def stretch(axis: Any, values: Any) -> None:
-    """Make an x- or y-axis of values from 0 on logarithmic where they span two decades; 0 stays on it."""
-    import numpy as np
+    """Make an x- or y-axis of nats logarithmic where they span two decades above the resolution; 0 stays on it."""
     from matplotlib import ticker
 
     values = np.asarray(values, float)
-    seen = values[np.isfinite(values) & (values > 0)]
-    if not seen.size or seen.max() < 100 * seen.min():
+    top = max(values[np.isfinite(values)], default=0.0)
+    horizontal = axis.axis_name == "x"
+    bound = getattr(axis.axes, f"set_{axis.axis_name}lim")
+    seen = values[np.isfinite(values) & (values >= RESOLUTION)]
+    if top < 10 * RESOLUTION:
+        bound(0.0, 10 * RESOLUTION)
+        axis.set_ticks([0.0, 5 * RESOLUTION, 10 * RESOLUTION], ["0", f"{5 * RESOLUTION:g}", f"{10 * RESOLUTION:g}"])
         return
-    # Linear below a size that says nothing: 0 is what is near it.
-    threshold = 10.0 ** np.floor(np.log10(max(seen.min(), 1e-4 * seen.max())))
-    name = axis.axis_name
+    if top < 100 * min(seen):
+        return
     # Side by side, the labels of 0 and of the threshold need more room than one above the other.
-    getattr(axis.axes, f"set_{name}scale")("symlog", linthresh=threshold, linscale=1.0 if name == "x" else 0.3)
-    low = 0.0 if np.nanmin(values) < threshold else threshold
-    top = seen.max() * 1.6
-    getattr(axis.axes, f"set_{name}lim")(low, top)
-    axis.set_major_locator(ticker.FixedLocator([0.0, *10.0 ** np.arange(np.log10(threshold), np.log10(top))]))
+    threshold = 10.0 ** np.floor(np.log10(min(seen)))
+    getattr(axis.axes, f"set_{axis.axis_name}scale")("symlog", linthresh=threshold, linscale=1.0 if horizontal else 0.3)
+    bound(0.0 if np.nanmin(values) < threshold else threshold, top * 1.6)
+    decades = np.arange(np.log10(threshold), np.log10(top * 1.6))
+    step = 2 if horizontal and len(decades) > 4 else 1
+    axis.set_major_locator(ticker.FixedLocator([0.0, *10.0 ** decades[::step]]))
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(ticker.NullLocator())
+
+
+def label_ends(axes: Sequence[Any], a: str, b: str) -> None:
+    """t = 0 and t = 1 by name."""
+    for axis in axes:
+        axis.set_xticks([0.0, 0.25, 0.5, 0.75, 1.0], [f"0\n= {a}", "0.25", "0.5", "0.75", f"1\n= {b}"])
+        axis.get_xticklabels()[0].set_horizontalalignment("left")
+        axis.get_xticklabels()[-1].set_horizontalalignment("right")
+        # Between the second lines of the two outer labels.
+        axis.set_xlabel("t", fontsize=10, labelpad=-9)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mcu_jax import metrics
 from mcu_jax.report import _text
-
-COMPILE = "compile"
-"""The part of a row's seconds that is not counted in its total."""
+from mcu_jax.report._results import Results
 
 
 class _Column(NamedTuple):
@@ -19,202 +17,187 @@ class _Column(NamedTuple):
     scale: float
     decimals: int
     interval: bool
+    legend: str = ""
 
 
 _COLUMNS = (
-    _Column("UA", "UA", "= retrain", 100.0, 1, True),
-    _Column("UA_test", "UA test", "= retrain", 100.0, 1, True),
-    _Column("RA", "RA", "= retrain", 100.0, 1, True),
+    _Column("UA", "UA", "= retrain", 100.0, 1, True, "UA: share of the forget set misclassified"),
+    _Column("UA_test", "UA test", "= retrain", 100.0, 1, True,
+            "UA test: the same on the forgotten class's test examples"),
+    _Column("RA", "RA", "= retrain", 100.0, 1, True, "RA, TA: accuracy on the retain and test sets"),
     _Column("TA", "TA", "= retrain", 100.0, 1, True),
-    _Column("MIA", "MIA", "= retrain", 100.0, 1, True),
-    _Column("avg_gap", "avg_gap", "0", 100.0, 2, True),
-    _Column("seconds", "seconds", "low", 1.0, 1, False),
-    _Column("t", "t", "", 1.0, 2, False),
-)
-
-_LEGEND = {
-    "UA": "UA: share of the forget set misclassified",
-    "UA_test": "UA test: the same on the forgotten class's test examples",
-    "RA": "RA, TA: accuracy on the retain and test sets",
-    "MIA": "MIA: share of the forget set that a membership attack takes for never seen",
-    "avg_gap": "avg_gap: mean distance of UA, RA, TA and MIA from the retrained model's, in points",
-    "seconds": "seconds: all parts but compilation",
-    "t": "t: where on the path",
-}
+    _Column("MIA", "MIA", "= retrain", 100.0, 1, True,
+            "MIA: share of the forget set that a membership attack takes for never seen"),
+    _Column("avg_gap", "avg_gap", "0", 100.0, 2, True,
+            "avg_gap: mean distance of UA, RA, TA and MIA from the retrained model's, in points"),
+    _Column("seconds", "seconds", "low", 1.0, 1, False, "seconds: all parts but compilation"),
+    _Column("t", "t", "none", 1.0, 2, False, "t: where on the path"),
+)  # fmt: skip
 
 
-def unlearn_table(results: dict[str, Any]) -> str:
-    """What the results of an unlearning run say: the table, MCU paired with its rivals, the path."""
-    parts = [
-        f"Unlearning on {describe(results)}",
-        "",
-        *_main_table(results),
-        "",
-        *_comparison(results),
-        "",
-        *_path_lines(results),
+SMALL_MASK = 0.01
+"""A mask that lets a smaller share of the parameters move is told of first."""
+
+
+def unlearn_table(results: Results, width: int = _text.WIDTH) -> str:
+    """What the results of an unlearning run say: the table, MCU paired with every other method, the path."""
+    title = f"Unlearning on {describe(results)}"
+    head = [title, *_careful(results), ""]
+    return _text.render([*head, *_main_table(results), "", *_comparison(results), "", *_path(results)], width)
+
+
+def _careful(results: Results) -> list[str]:
+    """What a reader must know before the numbers."""
+    least = min((path["mask"]["keep"] for path in trained_paths(results)), default=1.0)
+    if least >= SMALL_MASK:
+        return []
+    return [
+        f"Careful: the mask leaves {100 * least:.2g} % of the parameters to train, so that the path is nearly the "
+        "straight line. Lower --mask.retain-filter, raise --mask.keep, or ask for --mask.kind none."
     ]
-    return "\n".join(line.rstrip() for line in parts)
 
 
-def seeds_of(results: dict[str, Any]) -> list[int]:
+def seeds_of(results: Results) -> list[int]:
     """The seeds that have any row, in order."""
-    return sorted({row["seed"] for row in results["rows"]})
+    return sorted({row["seed"] for row in results.summary["rows"]})
 
 
-def describe(results: dict[str, Any]) -> str:
+def describe(results: Results) -> str:
     """`digits, mlp, forget random:0.2, 5 seeds`."""
-    return _text.describe(results["config"], len(seeds_of(results)))
+    return _text.describe(results.summary["config"], len(seeds_of(results)))
 
 
-def trained_paths(results: dict[str, Any]) -> list[dict[str, Any]]:
+def trained_paths(results: Results) -> list[dict[str, Any]]:
     """The paths that MCU trained, by seed: every one but the straight lines."""
-    return sorted((p for p in results["paths"] if p["curve"] != "linear"), key=lambda p: p["seed"])
+    return sorted((p for p in results.summary["paths"] if p["curve"] != "linear"), key=lambda p: p["seed"])
 
 
-def _methods(results: dict[str, Any]) -> list[str]:
-    first = ["original", "retrain", results["config"]["pre"], "linear", "mcu"]
-    present = list(dict.fromkeys(row["method"] for row in results["rows"]))
+def values(results: Results, method: str, column: str) -> Any:
+    """Of a method's models: a pandas `Series` by seed, without those that have no value."""
+    rows = results.table[(results.table.role == "model") & (results.table.subject == method)]
+    if column == "t":
+        return rows.groupby("replicate").t.first().dropna()
+    if column == "seconds":
+        counted = rows.metric.str.startswith("seconds_") & (rows.metric != "seconds_compile")
+        return rows[counted].groupby("replicate").value.sum()
+    return rows[rows.metric == column].set_index("replicate").value.dropna()
+
+
+def _methods(results: Results) -> list[str]:
+    first = ["original", "retrain", results.summary["config"]["pre"], "linear", "mcu"]
+    present = list(dict.fromkeys(row["method"] for row in results.summary["rows"]))
     return [m for m in first if m in present] + [m for m in present if m not in first]
 
 
-def _label(method: str, pre: str) -> str:
-    if method == pre:
+def _label(results: Results, method: str) -> str:
+    if method == results.summary["config"]["pre"]:
         return f"{method} (pre-unlearned)"
     return {"linear": "straight line", "mcu": "MCU"}.get(method, method)
 
 
-def _value(row: dict[str, Any], column: str) -> float | None:
-    if column == "seconds":
-        return sum(seconds for part, seconds in row["seconds"].items() if part != COMPILE)
-    return row[column]
-
-
-def _values(results: dict[str, Any], method: str, column: str) -> dict[int, float]:
-    found = {r["seed"]: _value(r, column) for r in results["rows"] if r["method"] == method}
-    return {seed: value for seed, value in found.items() if value is not None}
-
-
-def _main_table(results: dict[str, Any]) -> list[str]:
-    pre, methods = results["config"]["pre"], _methods(results)
-    columns = [c for c in _COLUMNS if any(_values(results, m, c.name) for m in methods)]
-    cells = [[c.header, c.best, *_column_cells(results, methods, c)] for c in columns]
-    rows = list(zip(["", "best value", *(_label(m, pre) for m in methods)], *cells, strict=True))
-    return [*_text.lay_out([*rows[:2], _text.RULE, *rows[2:], _text.RULE]), *_notes(results, methods, columns)]
-
-
-def _column_cells(results: dict[str, Any], methods: Sequence[str], column: _Column) -> list[str]:
-    parts = []
+def _main_table(results: Results) -> Iterator[str | _text.Grid]:
+    methods, seeds = _methods(results), seeds_of(results)
+    columns = [c for c in _COLUMNS if any(len(values(results, m, c.name)) for m in methods)]
+    yield _text.Grid(
+        [_label(results, m) + _stopped(results, m) for m in methods],
+        [
+            _text.Column(c.header, c.best, _text.cells([c.scale * values(results, m, c.name) for m in methods],
+                                                       c.decimals, interval=c.interval))
+            for c in columns
+        ],
+    )  # fmt: skip
+    yield ""
+    yield f"Per cent, {_text.spreading(len(seeds))}."
+    yield "; ".join(c.legend for c in columns if c.legend) + "."
     for method in methods:
-        values = list(_values(results, method, column.name).values())
-        if not values:
-            parts.append(("–", ""))
-            continue
-        mean, half = metrics.mean_interval([column.scale * v for v in values])
-        spread = "" if half is None or not column.interval else f"±{half:.{column.decimals}f}"
-        parts.append((f"{mean:.{column.decimals}f}", spread))
-    return _text.aligned(parts)
+        if missing := sorted(set(seeds) - {r["seed"] for r in results.summary["rows"] if r["method"] == method}):
+            yield f"{_label(results, method)}: without seed {', '.join(map(str, missing))}."
 
 
-def _notes(results: dict[str, Any], methods: Sequence[str], columns: Sequence[_Column]) -> list[str]:
-    seeds = seeds_of(results)
-    if len(seeds) < 2:
-        notes = [f"Per cent, one seed. {_text.NO_INTERVAL}."]
-    else:
-        notes = [f"Per cent, mean over {len(seeds)} seeds; {_text.SPREAD}."]
-    notes.append("; ".join(_LEGEND[c.name] for c in columns if c.name in _LEGEND) + ".")
-    for method in methods:
-        missing = sorted(set(seeds) - {r["seed"] for r in results["rows"] if r["method"] == method})
-        if missing:
-            label = _label(method, results["config"]["pre"])
-            notes.append(f"{label}: without seed {', '.join(map(str, missing))}.")
-    return _text.wrap(notes)
+def _stopped(results: Results, method: str) -> str:
+    """A second line of a diverged method's name."""
+    steps = values(results, method, "diverged_step")
+    each = ", ".join(f"{step:.0f} (seed {seed})" for seed, step in steps.items())
+    return f"\nnot finite at step {each}" if each else ""
 
 
-def _comparison(results: dict[str, Any]) -> list[str]:
-    pre = results["config"]["pre"]
-    rivals = [m for m in ("original", pre, "linear") if _values(results, m, "avg_gap")]
-    mcu = _values(results, "mcu", "avg_gap")
-    lines = []
-    for rival in rivals:
-        other = _values(results, rival, "avg_gap")
-        shared = sorted(mcu.keys() & other.keys())
-        if not shared:
-            continue
-        mean, half = metrics.mean_interval([100.0 * (mcu[s] - other[s]) for s in shared])
-        pairs = f"{len(shared)} pair{'s' if len(shared) != 1 else ''}"
-        spread = "" if half is None else f"[{mean - half:+.2f}, {mean + half:+.2f}]"
-        lines.append((_label(rival, pre), f"{mean:+.2f}", spread, pairs, _verdict(mean, half)))
-    if not lines:
-        return ["MCU compared: no seed has both MCU and another model."]
-    widths = [max(len(line[i]) for line in lines) for i in range(4)]
-    out = ["MCU against …: difference of avg_gap in points, paired by seed [95 % interval]; below 0: MCU nearer"]
-    for line in lines:
-        cells = [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:4], widths[1:], strict=True))]
-        out.append("  " + "  ".join([*filter(None, cells), line[4]]))
-    return out
+def _comparison(results: Results) -> Iterator[str | _text.Grid]:
+    mcu, labels, rows = values(results, "mcu", "avg_gap"), [], []
+    for other in _methods(results):
+        differences = 100.0 * (mcu - values(results, other, "avg_gap")).dropna()
+        if other not in ("mcu", "retrain") and len(differences):
+            labels.append(_label(results, other))
+            rows.append(_paired(list(differences)))
+    if not rows:
+        yield "MCU compared: no seed has both MCU and another model."
+        return
+    few = any(pairs < _text.FEW for *_, pairs, _ in rows)
+    beside = "[95 % interval of it]" if not few else f"[95 % interval of it; of fewer than {_text.FEW} pairs the range]"
+    yield f"MCU against every other method: difference of avg_gap in points, paired by seed, mean {beside}"
+    difference = _text.aligned(row[0] for row in rows)
+    yield _text.Grid(
+        labels,
+        [
+            _text.Column("MCU − it", "below 0", difference),
+            _text.Column("pairs", "all", [str(pairs) for _, pairs, _ in rows]),
+            _text.Column("verdict", "", [verdict for *_, verdict in rows], left=True),
+        ],
+    )
 
 
-def _verdict(mean: float, half: float | None) -> str:
+def _paired(differences: list[float]) -> tuple[tuple[str, str], int, str]:
+    """((mean, interval or range), pairs, verdict)."""
+    (mean, half), n = metrics.mean_interval(differences), len(differences)
     if half is None:
-        return "no verdict from one seed"
-    if mean + half < 0:
-        return "MCU better"
-    if mean - half > 0:
-        return "MCU worse"
-    return "no difference shown"
+        return (f"{mean:+.2f}", ""), n, "no verdict from one seed"
+    if n < _text.FEW:
+        return (f"{mean:+.2f}", f"[{min(differences):+.2f}, {max(differences):+.2f}]"), n, f"no verdict from {n} seeds"
+    verdict = "MCU better" if mean + half < 0 else "MCU worse" if mean - half > 0 else "no difference shown"
+    return (f"{mean:+.2f}", f"[{mean - half:+.2f}, {mean + half:+.2f}]"), n, verdict
 
 
-def _path_lines(results: dict[str, Any]) -> list[str]:
+def _path(results: Results) -> Iterator[str | _text.Grid]:
     paths = trained_paths(results)
     if not paths:
-        return ["Path: none."]
+        yield "Path: none."
+        return
     best = [p["best_t"] for p in paths]
     span = f"mean {sum(best) / len(best):.2f}, {min(best):.2f}–{max(best):.2f}" if len(best) > 1 else f"{best[0]:.2f}"
-    rows = [("seed", "t*", "gap(t*)", "effective region", "effective region against retrain")]
-    rows += [
-        (
-            str(p["seed"]),
-            f"{p['best_t']:.3f}",
-            f"{100.0 * p['best_gap']:.2f}",
-            _regions(p["effective_region"]),
-            _regions(p["effective_region_retrain"]),
-        )
-        for p in paths
-    ]
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    table = [
-        "  "
-        + "  ".join(
-            [c.rjust(w) for c, w in zip(row[:3], widths, strict=False)]
-            + [c.ljust(w) for c, w in zip(row[3:], widths[3:], strict=True)]
-        )
-        for row in rows
-    ]
-    legend = (
+    yield f"Path ({paths[0]['curve']}), t* chosen without the retrained model: {span}"
+    yield _text.Grid(
+        [f"seed {p['seed']}" for p in paths],
+        [
+            _text.Column("\nt*", "none", [f"{p['best_t']:.3f}" for p in paths]),
+            _text.Column("\ngap(t*)", "0", [f"{100.0 * p['best_gap']:.2f}" for p in paths]),
+            _text.Column("\neffective region", "long", [_regions(p["effective_region"]) for p in paths], left=True),
+            _text.Column("effective region\nagainst retrain", "long",
+                         [_regions(p["effective_region_retrain"]) for p in paths], left=True),
+        ],
+    )  # fmt: skip
+    yield ""
+    yield (
         "gap(t): mean distance of retain and forget accuracy from their targets, in points; the "
         "targets need no retrained model. Effective region: the t where gap(t) is below the "
         "pre-unlearned model's, gap(1)."
     )
-    return [f"Path ({paths[0]['curve']}), t* chosen without the retrained model: {span}", *table,
-            *_text.wrap([legend]), *_mask_lines(paths)]  # fmt: skip
+    yield _mask([p["mask"] for p in paths])
 
 
 def _regions(regions: Sequence[Sequence[float]]) -> str:
-    return ", ".join(f"{a:.2f}–{b:.2f}" for a, b in regions) or "none"
+    each = [f"{a:.2f}–{b:.2f}" for a, b in regions] or ["none"]
+    return ",\n".join(", ".join(each[i : i + 2]) for i in range(0, len(each), 2))
 
 
-def _mask_lines(paths: Sequence[dict[str, Any]]) -> list[str]:
-    masks = [p["mask"] for p in paths]
+def _mask(masks: Sequence[dict[str, float]]) -> str:
     if all(mask["keep"] == 1 for mask in masks):
-        return ["Mask: none, every parameter of the path is trained."]
+        return "Mask: none, every parameter of the path is trained."
 
     def share(name: str) -> str:
-        values = [100.0 * m[name] for m in masks]
-        low, high = f"{min(values):.1f}", f"{max(values):.1f}"
-        return f"{low} %" if low == high else f"{sum(values) / len(values):.1f} % ({low}–{high})"
+        shares = [100.0 * m[name] for m in masks]
+        low, high = f"{min(shares):.1f}", f"{max(shares):.1f}"
+        return f"{low} %" if low == high else f"{sum(shares) / len(shares):.1f} % ({low}–{high})"
 
-    return [
+    return (
         f"Mask, as realised: {share('keep')} of the parameters trained, {share('retain_filter')} set aside "
         "for the retain set."
-    ]
+    )

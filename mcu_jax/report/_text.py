@@ -1,20 +1,38 @@
-"""What tables share: rows and columns as text."""
+"""What tables share: columns, numbers over seeds, and their layout as plain text."""
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mcu_jax import metrics
 
-WIDTH = 108
-SPREAD = "± is the half-width of the mean's 95 % confidence interval (Student t)"
-NO_INTERVAL = "An interval needs at least two seeds"
-RULE = None
-"""In place of a row: a line across the table."""
+WIDTH = 80
+LABEL = 28
+"""Names are wrapped to so many characters where the columns do not fit beside them."""
+FEW = 4
+"""From so many seeds on a mean has an interval; of fewer the range says what there is."""
+
+
+class Column(NamedTuple):
+    """Of a table. header: may have several lines. cells: one a row; may have several lines."""
+
+    header: str
+    best: str
+    cells: Sequence[str]
+    left: bool = False
+
+
+class Grid(NamedTuple):
+    """A table. labels: of its rows. sections: rows after which a line is drawn."""
+
+    labels: Sequence[str]
+    columns: Sequence[Column]
+    sections: Sequence[int] = ()
 
 
 class _Names(textwrap.TextWrapper):
@@ -23,74 +41,120 @@ class _Names(textwrap.TextWrapper):
     wordsep_re = re.compile(r"(\s+|(?<=[:,])(?=\S))")
 
 
-def describe(config: Mapping[str, Any], seeds: int) -> str:
+def describe(config: Mapping[str, Any], seeds: int, *, request: bool = True) -> str:
     """`digits, mlp, forget random:0.2, 5 seeds`."""
-    told = f"{seeds} seed{'s' if seeds != 1 else ''}"
-    return f"{config['dataset']}, {config['model']}, forget {config['forget']}, {told}"
+    asked = [f"forget {config['forget']}"] if request else []
+    return ", ".join([config["dataset"], config["model"], *asked, plural(seeds, "seed")])
 
 
-def lay_out(rows: Sequence[Sequence[str] | str | None]) -> list[str]:
-    """Lines of rows (a label, then cells set to the right). None is a rule, a text by itself a line across the table.
+def plural(n: int, word: str) -> str:
+    return f"{n} {word}{'s' if n != 1 else ''}"
 
-    All rows have as many cells.
-    """
-    full = [row for row in rows if row is not None and not isinstance(row, str)]
-    widths = [max(map(len, column)) for column in zip(*(row[1:] for row in full), strict=True)]
-    # Long names wrap, so that the numbers always fit the line.
-    room = max(16, WIDTH - sum(w + 2 for w in widths))
-    labels = [wrap_name(row[0], room) or [""] for row in full]
-    first = max(len(line) for lines in labels for line in lines)
-    out, wrapped = [], iter(labels)
-    for row in rows:
-        if row is None:
-            out.append("─" * (first + sum(w + 2 for w in widths)))
-        elif isinstance(row, str):
-            out += wrap([row])
-        else:
-            head, *more = next(wrapped)
-            cells = (c.rjust(w) for c, w in zip(row[1:], widths, strict=True))
-            out += ["  ".join([head.ljust(first), *cells]), *more]
+
+def render(parts: Iterable[str | Grid], width: int) -> str:
+    """Paragraphs and tables as plain text of at most `width` columns, wherever a number does not need more."""
+    lines: list[str] = []
+    for part in parts:
+        lines += _lay_out(part, width) if isinstance(part, Grid) else textwrap.wrap(part, width) or [""]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _lay_out(grid: Grid, width: int) -> list[str]:
+    """What does not fit beside the names goes on in a second table: a number is never broken."""
+    needs = [2 + max(map(_width, (c.header, c.best, *c.cells))) for c in grid.columns]
+    room = width - sum(needs)
+    labels = ["\n".join(wrap_name(label, room if room >= 16 else LABEL)) for label in grid.labels]
+    first = max(map(_width, [*labels, "best value"]))
+    tables: list[list[Column]] = [[]]
+    used = first
+    for column, need in zip(grid.columns, needs, strict=True):
+        if tables[-1] and used + need > width:
+            tables.append([])
+            used = first
+        tables[-1].append(column)
+        used += need
+    out: list[str] = []
+    for columns in tables:
+        out += [*[""] * bool(out), *_print(labels, first, columns, grid.sections)]
     return out
 
 
-def aligned(parts: Iterable[tuple[str, str]]) -> list[str]:
-    """Cells of (mean, ± half-width or nothing), the means above each other."""
-    parts = list(parts)
-    width = max((len(spread) for _, spread in parts), default=0)
-    return [f"{mean} {spread.ljust(width)}" if width else mean for mean, spread in parts]
+def _print(labels: Sequence[str], first: int, columns: Sequence[Column], sections: Sequence[int]) -> list[str]:
+    from rich import box, console, table
+
+    plain = box.Box("    \n    \n ── \n    \n ── \n ── \n    \n    \n".replace(" ── ", "────"))
+    out = table.Table(box=plain, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
+    lines = max(column.header.count("\n") for column in columns) + 1
+    out.add_column("\n" * lines + "best value", no_wrap=True, min_width=first)
+    for column in columns:
+        head = column.header + "\n" * (lines - column.header.count("\n")) + column.best
+        out.add_column(head, no_wrap=True, justify="left" if column.left else "right")
+    for i, label in enumerate(labels):
+        cells = [column.cells[i] for column in columns]
+        if any(cells) or label.startswith("…"):
+            out.add_row(label, *cells, end_section=i in sections)
+    # Wide enough for everything, without colours whatever the environment says, and brackets are no markup.
+    paper = console.Console(file=io.StringIO(), width=10_000, color_system=None, force_terminal=False,
+                            legacy_windows=False, markup=False, emoji=False, highlight=False)  # fmt: skip
+    with paper.capture() as text:
+        paper.print(out)
+    return text.get().splitlines()
+
+
+def _width(text: str) -> int:
+    return max(map(len, text.split("\n")))
 
 
 def wrap_name(name: str, width: int) -> list[str]:
-    return _Names(width, subsequent_indent="  ").wrap(name)
+    return [line for part in name.split("\n") for line in _Names(width, subsequent_indent="  ").wrap(part)]
 
 
-def wrap(notes: Iterable[str]) -> list[str]:
-    return [line for note in notes for line in textwrap.wrap(note, WIDTH)]
+# Numbers over seeds
 
 
-def spread(values: Sequence[float | int], decimals: int | None = None) -> tuple[str, str]:
-    """Mean and ± half-width as text; decimals: None for three significant digits.
+def spreading(seeds: int) -> str:
+    """What stands beside a mean."""
+    if seeds < 2:
+        return "one seed; an interval needs more"
+    if seeds < FEW:
+        return f"mean over {seeds} seeds [smallest–largest]; an interval needs at least {FEW}"
+    return f"mean over {seeds} seeds; ± is the half-width of its 95 % confidence interval (Student t)"
 
-    Values that are not finite have no mean: how many they are is told instead.
+
+def spread(values: Iterable[float | int], decimals: int | None = None) -> tuple[str, str]:
+    """Mean and ± half-width, or of few seeds the range, as text; decimals: None for three significant digits.
+
+    Values that are not finite have no mean: of how many seeds they are is said instead.
     """
-    if not values:
+    numbers = [float(value) for value in values]
+    if not numbers:
         return "–", ""
-    for name, test in (("nan", math.isnan), ("∞", math.isinf)):
-        if bad := sum(map(test, values)):
-            return name, f"in {bad}/{len(values)}"
-    return of_interval(*metrics.mean_interval([float(value) for value in values]), decimals)
-
-
-def of_interval(mean: float, half: float | None, decimals: int | None = None) -> tuple[str, str]:
-    """The same of a mean and a half-width already taken."""
-    if not math.isfinite(mean):
-        return str(mean).replace("inf", "∞"), ""
+    if bad := sum(not math.isfinite(value) for value in numbers):
+        return "not finite", f"{bad}/{len(numbers)}"
+    mean, half = metrics.mean_interval(numbers)
     if decimals is None:
-        decimals = _decimals(max(abs(mean), half or 0.0))
-    return plain(mean, decimals), "" if half is None else f"±{plain(half, decimals)}"
+        decimals = _decimals(max(abs(mean), half if half and len(numbers) >= FEW else max(map(abs, numbers))))
+    if half is None:
+        return plain(mean, decimals), ""
+    if len(numbers) < FEW:
+        return plain(mean, decimals), f"[{plain(min(numbers), decimals)}–{plain(max(numbers), decimals)}]"
+    return plain(mean, decimals), f"±{plain(half, decimals)}"
 
 
-def mean(values: Sequence[float | int], decimals: int | None = None) -> str:
+def cells(values: Iterable[Iterable[float]], decimals: int | None = None, *, interval: bool = True) -> list[str]:
+    """Of every row's seeds."""
+    parts = [spread(each, decimals) for each in values]
+    return aligned((mean, beside if interval else "") for mean, beside in parts)
+
+
+def aligned(parts: Iterable[tuple[str, str]]) -> list[str]:
+    """Cells of (mean, what stands beside it or nothing), the means above each other."""
+    parts = list(parts)
+    width = max((len(beside) for _, beside in parts), default=0)
+    return [f"{mean} {beside.ljust(width)}" if width else mean for mean, beside in parts]
+
+
+def mean(values: Iterable[float], decimals: int | None = None) -> str:
     return spread(values, decimals)[0]
 
 

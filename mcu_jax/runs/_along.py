@@ -1,22 +1,21 @@
-"""What is computed on the paths of `mcu-jax connect`: of one seed, so that seeds can be mapped over."""
+"""What is computed for `mcu-jax connect`: functions of stages, of one seed, so that seeds can be mapped over."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import os
 from collections.abc import Mapping
-from concurrent import futures
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from mcu_jax import connect, curves, losses, methods, metrics, paths, training, trees
-from mcu_jax.base import Curve, Params, Path, Predictions, Problem, RandomKey
+from mcu_jax import alignment, connect, curves, methods, metrics, outputs, paths, sources, training, trees
+from mcu_jax.base import Curve, Evaluation, Params, Path, Problem, RandomKey
+from mcu_jax.runs import _tasks
 
 CONTROL_POINTS = 11
 """How many t of a control's line are evaluated, for its barriers alone."""
@@ -28,29 +27,29 @@ LIMIT = 100
 """Steps after which a relearning attack gives up."""
 
 
-class Reference(NamedTuple):
-    """What models are compared with: predictions of the retrained and of an untrained one."""
+@jax.jit
+def _references(task: Problem, retrained: Params, key: RandomKey) -> dict[str, Float[Array, "n *positions classes"]]:
+    """What models are compared with: logits on D_f of the retrained and of an untrained one."""
+    models = {"retrained": retrained, "untrained": outputs.init(task.model, key, task.data, task.retain)}
+    return {name: metrics.logits(task, params, task.forget) for name, params in models.items()}
 
-    retrained: Predictions
-    untrained: Predictions
 
-
-def reference(problem: Problem, retrained: Params, key: RandomKey) -> Reference:
-    untrained = problem.model.init(key, problem.retain.x[:1])
-    return Reference(metrics.predict(problem, retrained), metrics.predict(problem, untrained))
+def align(task: Problem, params: Params, reference: Params) -> Params:
+    """On the host: the same network with its hidden units where they are closest to the reference's."""
+    return alignment.align(task.model, params, reference)
 
 
 # One model
 
 
-def measure_model(problem: Problem, key: RandomKey, params: Params, compared: Reference) -> tuple[Any, Predictions]:
-    """Its measures, as of a path of one point."""
-    del key
-    found = jax.tree.map(lambda leaf: leaf[None], metrics.predict(problem, params))
-    return paths.measures(found, *compared), found
+def measure_model(task: Problem, params: Params, retrained: Params, untrained: RandomKey) -> tuple[Any, Evaluation]:
+    """Its measures, as of a path of one point. untrained: the key of a network's first weights."""
+    evaluation = metrics.evaluate(task, params, references=_references(task, retrained, untrained))
+    evaluation = jax.tree.map(lambda leaf: leaf[None], evaluation)
+    return paths.measures(evaluation), evaluation
 
 
-def model_values(made: tuple[Mapping[str, Any], Predictions], *, attack: bool) -> dict[str, float]:
+def model_values(made: tuple[Mapping[str, Any], Evaluation], *, attack: bool) -> dict[str, float]:
     values = _with_attack(*made, attack=attack)
     return {name: value[0] for name, value in values.items()}
 
@@ -59,79 +58,100 @@ def model_values(made: tuple[Mapping[str, Any], Predictions], *, attack: bool) -
 
 
 def train(
-    problem: Problem,
+    task: Problem,
+    original: Params,
     key: RandomKey,
-    start: Params,
-    end: Params,
+    a: Params,
+    b: Params,
     *,
-    method: str | None,
-    options: Mapping[str, Any],
-    from_original: bool,
+    curve: str,
+    objective: Mapping[str, Any] | None,
+    origin: str,
     **settings: Any,
 ) -> dict[str, Any]:
-    """The trained inner points; method: whose objective, None for the neutral one."""
+    """The trained inner points; objective: method and options of whose it is, None for the neutral one."""
+    problem = _tasks.given(task, original)
     objective_key, train_key = jax.random.split(key)
-    objective = (
-        connect.neutral(problem) if method is None else methods.objective(method, problem, objective_key, **options)
+    chosen = (
+        connect.neutral(problem)
+        if objective is None
+        else methods.objective(objective["method"], problem, objective_key, **objective["options"])
     )
-    assert objective is not None  # refused with the configuration
-    origin = problem.params if from_original else None
-    path, found = connect.train(objective, start, end, train_key, origin=origin, **settings)
-    return {"inner": path.inner, "losses": found}
+    assert chosen is not None  # refused with the configuration
+    begin = original if origin == "original" else None
+    path, losses = connect.train(chosen, a, b, task.data, train_key, origin=begin, curve=_curve(curve), **settings)
+    return {"inner": path.inner, "losses": losses}
+
+
+def _curve(name: str) -> Curve:
+    return getattr(curves, name)
+
+
+def _path(a: Params, b: Params, inner: Params | None) -> Path:
+    """inner: of a trained path."""
+    line = curves.straight(a, b, 0)
+    return line if inner is None else line._replace(inner=inner)
 
 
 def measure_path(
-    problem: Problem, key: RandomKey, path: Path, compared: Reference, *, curve: Curve, points: int
-) -> tuple[dict[str, Any], Predictions]:
-    """Everything but membership attacks, and the predictions these need."""
-    del key
-    ts = paths.points(points)
-    found = paths.predictions(problem, path, ts, curve)
-    return _read(problem, path, compared, found, curve=curve, points=points), found
+    task: Problem,
+    original: Params,
+    a: Params,
+    b: Params,
+    retrained: Params,
+    untrained: RandomKey,
+    inner: Params | None = None,
+    *,
+    curve: str,
+    points: int,
+) -> tuple[dict[str, Any], Evaluation]:
+    """Everything but membership attacks, and the scores these need."""
+    path, problem = _path(a, b, inner), _tasks.given(task, original)
+    members = {"all": tuple(range(points)), "ends": (0, points - 1)}
+    evaluation, ensembles = paths.evaluate_with_ensembles(
+        problem,
+        path,
+        paths.points(points),
+        _curve(curve),
+        references=_references(task, retrained, untrained),
+        members=tuple(members.values()),
+    )
+    measures = paths.measures(ensembles)
+    kept = [name for name in measures if name.endswith("_accuracy") or name == "js"]
+    ensemble = {label: {name: measures[name][i] for name in kept} for i, label in enumerate(members)}
+    return {**_read(problem, path, evaluation, curve=_curve(curve), points=points), "ensemble": ensemble}, evaluation
 
 
 @functools.partial(jax.jit, static_argnames=("curve", "points"))
-def _read(
-    problem: Problem, path: Path, compared: Reference, found: Predictions, *, curve: Curve, points: int
-) -> dict[str, Any]:
-    def of_ensemble(predictions: Predictions) -> dict[str, Array]:
-        together = metrics.ensemble(predictions)
-        values = {f"{name}_accuracy": metrics.accuracy(getattr(together, name)) for name in paths.SPLITS}
-        return {**values, "js": metrics.js(together, compared.retrained)}
-
+def _read(problem: Problem, path: Path, evaluation: Evaluation, *, curve: Curve, points: int) -> dict[str, Any]:
     def features(params: Params) -> Array:
-        return problem.model.features(params, problem.test.x, training.refresh(problem, params))  # type: ignore[misc]
+        inputs = outputs.inputs(sources.take(problem.data, problem.test))
+        stats = training.evaluation_stats(problem, params)
+        return problem.model.features(params, inputs, stats)  # type: ignore[misc]
 
-    ends = jax.tree.map(lambda leaf: leaf[jnp.asarray([0, points - 1])], found)
-    first, last = (jax.tree.map(lambda leaf, i=i: leaf[i], found.test) for i in (0, points - 1))
+    first, last = (jax.tree.map(lambda leaf, i=i: leaf[i], evaluation.test) for i in (0, points - 1))
     return {
-        "metrics": paths.measures(found, *compared),
+        "metrics": paths.measures(evaluation),
         "arc_length": paths.arc_length(path, paths.points(points), curve),
         "distance": _distances(problem, path.start, path.end),
         "disagreement": metrics.disagreement(first, last),
         "cka": metrics.cka(features(path.start), features(path.end)),
         "task_cosine": metrics.task_cosine(path.start, path.end, problem.params),
-        "ensemble": {"all": of_ensemble(found), "ends": of_ensemble(ends)},
     }
 
 
 def _distances(problem: Problem, a: Params, b: Params) -> dict[str, Array]:
     moved = {"a": (a, problem.params), "b": (b, problem.params), "ab": (a, b)}
-    return {name: trees.norm(trees.sub(*both)) for name, both in moved.items()}
+    return {name: optax.tree.norm(optax.tree.sub(*both)) for name, both in moved.items()}
 
 
-def path_values(made: tuple[dict[str, Any], Predictions], *, attack: bool) -> dict[str, Any]:
-    values, found = made
-    return {**as_json(values), "metrics": _with_attack(values["metrics"], found, attack=attack)}
+def path_values(made: tuple[dict[str, Any], Evaluation], *, attack: bool) -> dict[str, Any]:
+    values, evaluation = made
+    return {**as_json(values), "metrics": _with_attack(values["metrics"], evaluation, attack=attack)}
 
 
-def _with_attack(values: Mapping[str, Any], found: Predictions, *, attack: bool) -> dict[str, list[float]]:
-    told = as_json(dict(values))
-    if attack:
-        each = [jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(len(found.forget.labels))]
-        with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            told["MIA"] = list(pool.map(metrics.mia, each))
-    return told
+def _with_attack(values: Mapping[str, Any], evaluation: Evaluation, *, attack: bool) -> dict[str, list[float]]:
+    return as_json(dict(values)) | ({"MIA": _tasks.attacks(evaluation)} if attack else {})
 
 
 def as_json(values: Any) -> Any:
@@ -146,24 +166,31 @@ def _rounded(value: Any) -> Any:
 # Lines, of which only the barriers are asked for
 
 
-@jax.jit
 def controls(
+    task: Problem, original: Params, key: RandomKey, unlearned: Params, retrained: Params, aligned: Params
+) -> dict[str, Any]:
+    """The lines of `CONTROLS`. aligned: the retrained model, with the unlearned one."""
+    return _controls(_tasks.given(task, original), key, unlearned, retrained, aligned)
+
+
+@jax.jit
+def _controls(
     problem: Problem, key: RandomKey, unlearned: Params, retrained: Params, aligned: Params
-) -> tuple[Params, Params]:
-    """(starts, ends) of the lines of `CONTROLS`, stacked."""
+) -> dict[str, Any]:
     first, second = (trees.perturb(each, problem.params, unlearned) for each in jax.random.split(key))
-    ends = [second, problem.params, aligned, retrained]
-    return trees.stack([first, *[unlearned] * 3]), trees.stack(ends)
+    starts, ends = [first, *[unlearned] * 3], [second, problem.params, aligned, retrained]
+    return _lines(problem, trees.stack(starts), trees.stack(ends))
 
 
-def lines(problem: Problem, key: RandomKey, starts: Params, ends: Params) -> dict[str, Any]:
-    """Of every line of a stack: its `Connection`, distances, and the accuracies of its start."""
-    del key
-    return _lines(problem, starts, ends)
+def lines(task: Problem, original: Params, **ends: Params) -> dict[str, Any]:
+    """From a to b, and so on for as many pairs of ends as there are, in the order of their names."""
+    models = [ends[name] for name in sorted(ends)]
+    return _lines(_tasks.given(task, original), trees.stack(models[::2]), trees.stack(models[1::2]))
 
 
 @jax.jit
 def _lines(problem: Problem, starts: Params, ends: Params) -> dict[str, Any]:
+    """Of every line of a stack: its `Connection`, distances, and the accuracies of its start."""
     ts = paths.points(CONTROL_POINTS)
 
     def one(both: tuple[Params, Params]) -> dict[str, Any]:
@@ -181,34 +208,52 @@ def _lines(problem: Problem, starts: Params, ends: Params) -> dict[str, Any]:
 
 
 def _retain_and_forget(problem: Problem, params: Params) -> dict[str, Float[Array, ""]]:
-    stats, values = training.refresh(problem, params), {}
+    stats, values = training.evaluation_stats(problem, params), {}
     for name in ("retain", "forget"):
-        outputs = metrics.outputs(problem, params, getattr(problem, name), stats)
-        values[f"{name}_loss"] = jnp.mean(losses.nll(outputs.logits, outputs.labels))
-        values[f"{name}_accuracy"] = metrics.accuracy(outputs)
+        scores = metrics.scores(problem, params, getattr(problem, name), stats)
+        values[f"{name}_loss"] = jnp.mean(scores.loss)
+        values[f"{name}_accuracy"] = metrics.accuracy(scores)
     return values
 
 
 # Beyond
 
 
-def train_further(problem: Problem, key: RandomKey, params: Params, **settings: Any) -> Params:
+def train_further(task: Problem, params: Params, key: RandomKey, **settings: Any) -> Params:
     """Fine-tuning from `params`."""
-    return methods.finetune(dataclasses.replace(problem, params=params, stats=None), key, **settings)
+    return _tasks.unlearn(task, params, key, method="finetune", options=settings)
 
 
-def relearn_model(problem: Problem, key: RandomKey, params: Params, **settings: Any) -> Array:
+def relearn_model(task: Problem, original: Params, key: RandomKey, params: Params, **settings: Any) -> Array:
     """Steps of the relearning attack on one model."""
-    return metrics.relearn_steps(problem, params, key, **settings)
+    return metrics.relearn_steps(_tasks.given(task, original), params, key, **settings)
+
+
+def relearn(
+    task: Problem,
+    original: Params,
+    key: RandomKey,
+    a: Params,
+    b: Params,
+    inner: Params | None = None,
+    *,
+    curve: str,
+    **settings: Any,
+) -> Array:
+    """Steps of the relearning attack at `RELEARNED`."""
+    return _relearn(_tasks.given(task, original), key, _path(a, b, inner), curve=_curve(curve), **settings)
 
 
 @functools.partial(jax.jit, static_argnames=("curve", "batch_size"))
-def relearn(
+def _relearn(
     problem: Problem, key: RandomKey, path: Path, *, curve: Curve, lr: Any, batch_size: int, limit: Any
 ) -> Array:
-    """Steps of the relearning attack at `RELEARNED`."""
-
     def steps(t: Array) -> Array:
         return metrics.relearn_steps(problem, curve(path, t), key, lr=lr, batch_size=batch_size, limit=limit)
 
     return jax.lax.map(steps, jnp.asarray(RELEARNED, jnp.float32))
+
+
+def whole(steps: Any) -> Any:
+    """Numbers of steps as JSON values."""
+    return np.asarray(steps).tolist()

@@ -6,32 +6,34 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import math
+import numbers
+import os
 import pathlib
+import types
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
-import yaml
+import jax
+import numpy as np
 
 from mcu_jax import (
     base,
     connect,
-    curricula,
     curves,
     datasets,
-    masks,
     methods,
     models,
-    optimizers,
-    paths,
+    outputs,
     registry,
     splits,
+    text,
 )
-from mcu_jax.runs import _recipes
+from mcu_jax.base import Count, Positive, Range
+from mcu_jax.runs import _own, _recipes
 
 
-class ConfigError(ValueError):
+class ConfigError(base.UserError):
     """Something asked for that cannot be: what was expected, what was given, what to do."""
 
 
@@ -42,61 +44,97 @@ def checking() -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except ValueError as error:
+    except (base.UserError, text.TextError) as error:
         raise ConfigError(str(error)) from error
-    except (TypeError, AttributeError) as error:  # a value of a kind nobody foresaw
-        raise ConfigError(f"the configuration cannot be used: {error}") from error
+    except OSError as error:  # a place that cannot be: a name too long, a link to itself
+        raise ConfigError(f"{text.plain(error.filename)} cannot be used: {error.strerror}") from error
+
+
+POINTS = Range("at least 4 points, at most 100001", lambda n: 4 <= n <= 100_001)
+SEEDS = Range(
+    "one to 1000 different whole numbers from 0 on",
+    lambda seeds: 0 < len(seeds) == len(set(seeds)) <= 1000 and all(0 <= seed < 2**32 for seed in seeds),
+)
+FEW = Range("at most 100 of them", lambda items: len(items) <= 100)
+"""Every method meets every other one in a grid."""
+
+MOST_BENDS = 64
+WIDEST = 65_536
+"""Of what a model has of anything: its hidden units, its layers."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Train:
     """How original and retrained model are trained."""
 
-    epochs: int | None = None
-    """Passes over the training set (default: the recipe's)."""
-    lr: float | None = None
-    """Learning rate at the start, falling to 0 along half a cosine (default: the recipe's)."""
-    batch_size: int | None = None
-    """Examples in a mini-batch: here, in every method, on the path (default: the recipe's)."""
+    epochs: Annotated[int | None, Count, "Passes over the training set (default: the recipe's)."] = None
+    lr: Annotated[
+        float | None, Positive, "Learning rate at the start, falling to 0 along half a cosine (default: the recipe's)."
+    ] = None
+    batch_size: Annotated[
+        int | None, Count, "Examples in a mini-batch: here, in every method, on the path (default: the recipe's)."
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What every job is asked: data, model, the request to forget, seeds, places."""
+    """What every job is asked: data, model, the request to forget, seeds, places.
+
+    A setting's annotation holds its type, its range where it has one, and its help.
+    """
 
     KIND: ClassVar[str]
     """The job, as the command line and `results.json` name it."""
     EXTENDABLE: ClassVar[tuple[str, ...]]
     """What may differ between a run directory and a command that goes on with it."""
 
-    dataset: str = "digits"
-    """digits (embedded), or the name of an image-classification set prepared by tensorflow-datasets."""
-    data_dir: str | None = None
-    """Where tensorflow-datasets prepared it (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)."""
-    train_size: int | None = None
-    """Training images, a seeded sample (default: the recipe's, else all)."""
-    validation_size: int | None = None
-    """Validation images, never trained on (default: the recipe's)."""
-    model: str | None = None
-    """NAME or NAME:key=value, as preresnet:depth=20 (default: the data set's)."""
+    dataset: Annotated[
+        str, "digits (embedded), or the name of an image-classification set prepared by tensorflow-datasets."
+    ] = "digits"
+    data_dir: Annotated[
+        str | None, "Where tensorflow-datasets prepared it (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)."
+    ] = None
+    data: Annotated[
+        str | None, "FILE.npz with arrays train_x, train_y, test_x and test_y, in place of --dataset and --data-dir."
+    ] = None
+    train_size: Annotated[int | None, Count, "Training images, a seeded sample (default: the recipe's, else all)."] = (
+        None
+    )
+    validation_size: Annotated[int | None, Count, "Validation images, never trained on (default: the recipe's)."] = None
+    model: Annotated[
+        str | None,
+        "NAME or NAME:key=value, as preresnet:depth=20, or FILE.py:NAME, a function there that returns a Model "
+        "(default: the data set's).",
+    ] = None
+    original: Annotated[
+        str | None, "Checkpoint of the model to unlearn from, in place of training one for every seed."
+    ] = None
     train: Train = Train()
-    forget: str | None = None
-    """random:FRACTION, class:NUMBER or class:NAME (default: the recipe's)."""
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """Replicates: each draws its own forget set, original and retrained model."""
-    out: str | None = None
-    """Run directory (default: runs/ and a name made from the configuration)."""
-    stages: str | None = None
-    """Where finished stages are kept; runs that share it make none twice (default: stages/ in the run directory)."""
+    forget: Annotated[
+        str | None,
+        "random:FRACTION, class:NUMBER, class:NAME, or FILE.json with a list of indices into the training examples "
+        "(default: the recipe's).",
+    ] = None
+    seeds: Annotated[
+        tuple[int, ...], SEEDS, "Replicates: each draws its own forget set, original and retrained model."
+    ] = (0, 1, 2, 3, 4)
+    out: Annotated[str | None, "Run directory (default: runs/ and a name made from the configuration)."] = None
+    stages: Annotated[
+        str | None,
+        "Where finished stages are kept; runs that share it make none twice (default: stages/ in the run directory).",
+    ] = None
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
-NOT_SETTINGS = ("kind", "resolved")
-"""Keys under which a run's configuration tells the job, and what its hyper-parameters come to."""
+NOT_SETTINGS = ("kind", "resolved", "digests")
+"""Keys under which a run's configuration tells the job, and what its hyper-parameters and files come to."""
 
 PLACES = ("out", "stages", "data_dir")
 """Where things are, which changes no result."""
+
+BROUGHT = ("data", "original", "sample")
+"""What a configuration tells only where it is asked for."""
 
 
 # Reading
@@ -105,80 +143,111 @@ PLACES = ("out", "stages", "data_dir")
 def from_mapping(values: Mapping[str, Any], kind: type[AnySettings]) -> AnySettings:
     """Settings of one kind from nested mappings, as in a YAML file.
 
-    Raises ConfigError for an unknown key, a wrong type, or the configuration of another job.
+    Raises ConfigError for an unknown key, a wrong type, a value out of range, or the configuration of another job.
     """
     if values.get("kind", kind.KIND) != kind.KIND:
-        raise ConfigError(f"this is the configuration of `mcu-jax {values['kind']}`, not of `mcu-jax {kind.KIND}`")
+        other = text.plain(values["kind"])
+        raise ConfigError(f"this is the configuration of `mcu-jax {other}`, not of `mcu-jax {kind.KIND}`")
     return _build(kind, {k: v for k, v in values.items() if k not in NOT_SETTINGS}, "")
+
+
+def checked(config: AnySettings) -> AnySettings:
+    """A configuration made in Python, read as one from a file is. Raises ConfigError."""
+    return from_mapping(dataclasses.asdict(config), type(config))
 
 
 def read_yaml(file: str | pathlib.Path) -> dict[str, Any]:
     """The settings in a YAML file, as `from_mapping` takes them. Raises ConfigError where it cannot be read."""
     try:
-        values = yaml.safe_load(pathlib.Path(file).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"the configuration file {file} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the configuration file {file} is not YAML: {' '.join(str(error).split())}") from error
+        values = text.read_file(file)
+    except text.TextError as error:
+        raise ConfigError(f"the configuration file {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(
-            f"the configuration file {file} must hold `key: value` lines, as config.yaml in a run directory"
+            f"the configuration file {text.plain(file)} must hold `key: value` lines, as config.yaml in a run directory"
         )
     return values
 
 
+class Setting(NamedTuple):
+    """What a field's annotation says. kind: a type, `tuple[type, ...]` or a dataclass. help: empty for a dataclass."""
+
+    kind: Any
+    optional: bool
+    ranges: tuple[Range, ...]
+    help: str
+    default: Any
+
+
+def settings(kind: type) -> dict[str, Setting]:
+    """The fields of a dataclass of settings by name."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    found = {}
+    for field in dataclasses.fields(kind):
+        hint: Any = hints[field.name]
+        notes: list[Any] = []
+        if typing.get_origin(hint) is Annotated:
+            hint, *notes = typing.get_args(hint)
+        union = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        (one,) = (part for part in union if part is not types.NoneType)
+        ranges = tuple(note for note in notes if isinstance(note, Range))
+        told = next((note for note in notes if isinstance(note, str)), "")
+        found[field.name] = Setting(one, len(union) > 1, ranges, told, field.default)
+    return found
+
+
 def _build(kind: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    fields = {f"{prefix}{f.name}": f for f in dataclasses.fields(kind)}
-    hints = typing.get_type_hints(kind)
+    known = {f"{prefix}{name}": (name, setting) for name, setting in settings(kind).items()}
     made: dict[str, Any] = {}
     for given, value in values.items():
-        name = f"{prefix}{given}".replace("-", "_")
+        where = f"{prefix}{given}".replace("-", "_")
         try:
-            registry.check(name, fields, "setting")
+            registry.check(where, known, "setting")
         except registry.UnknownNameError as error:
             raise ConfigError(str(error)) from error
-        made[fields[name].name] = _typed(value, fields[name], hints[fields[name].name], name)
+        name, setting = known[where]
+        made[name] = _read(value, setting, where)
     return kind(**made)
 
 
-_KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "a word",
-    "tuple[int, ...]": "a list of whole numbers",
-    "tuple[float, ...]": "a list of numbers",
-    "tuple[str, ...]": "a list of words",
-}
+_WORDS = {int: "a whole number", float: "a number", str: "a word"}
 
 
-def _typed(value: Any, field: dataclasses.Field, hint: Any, where: str) -> Any:
-    annotation = str(field.type)
-    kind = annotation.removesuffix(" | None")
-    if kind in ("int", "float") and isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            value = float(value)  # YAML reads 1e-3 as a word
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if dataclasses.is_dataclass(hint):
+def _read(value: Any, setting: Setting, where: str) -> Any:
+    if dataclasses.is_dataclass(setting.kind):
         if isinstance(value, Mapping):
-            return _build(hint, value, f"{where}.")
-        group = f"a group of settings ({', '.join(f.name for f in dataclasses.fields(hint))})"
-        raise ConfigError(f"setting {where} takes {group}, given {value!r}")
-    if value is None and "None" in annotation:
+            return _build(setting.kind, value, f"{where}.")
+        group = f"a group of settings ({', '.join(f.name for f in dataclasses.fields(setting.kind))})"
+        raise ConfigError(f"setting {where} takes {group}, given {text.show(value)}")
+    if value is None and setting.optional:
         return None
-    if annotation.startswith("tuple"):
-        items = value if isinstance(value, list | tuple) else [value]
-        of = {"int": int, "float": float, "str": str}[annotation.removeprefix("tuple[").partition(",")[0]]
-        if of is float:
-            items = [float(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in items]
-        if all(isinstance(item, of) and not isinstance(item, bool) for item in items):
-            return tuple(items)
-    elif annotation.startswith("float") and number:
-        return float(value)
-    elif annotation.startswith("int") and number and float(value).is_integer():
-        return int(value)
-    elif annotation.startswith("str") and (isinstance(value, str) or number):
+    (kind, *several) = typing.get_args(setting.kind) or (setting.kind,)
+    try:
+        if several:
+            read: Any = tuple(
+                _scalar(item, kind) for item in (value if isinstance(value, list | tuple | range) else [value])
+            )
+        else:
+            read = _scalar(value, kind)
+    except (ValueError, OverflowError):
+        words = f"a list of {_WORDS[kind].removeprefix('a ')}s" if several else _WORDS[kind]
+        raise ConfigError(f"setting {where} takes {words}, given {text.show(value)}") from None
+    for allowed in setting.ranges:
+        if not allowed.holds(read):
+            raise ConfigError(f"setting {where} takes {allowed.words}, given {text.show(value)}")
+    return read
+
+
+def _scalar(value: Any, kind: type) -> Any:
+    """Raises ValueError for a value that is not of this kind."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if kind is str and (number or isinstance(value, str | os.PathLike)):
         return str(value)
-    raise ConfigError(f"setting {where} takes {_KINDS[kind]}, given {value!r}")
+    if kind is float and number:
+        return float(value)
+    if kind is int and number and (isinstance(value, numbers.Integral) or float(value).is_integer()):
+        return int(value)
+    raise ValueError(kind)
 
 
 # What it comes to
@@ -188,54 +257,128 @@ def _typed(value: Any, field: dataclasses.Field, hint: Any, where: str) -> Any:
 class Resolved:
     """A configuration with everything filled in and checked, and what it names.
 
-    config: no field is None but places. fraction or forgotten: of the forget request, the other None.
-    methods: (name, hyper-parameters) by the spec they are asked for with.
+    config: no field is None but places and what a user may bring. methods: (name, hyper-parameters) by the spec they
+    are asked for with. pool: indices of training sample and validation set. fraction, forgotten or forget (indices): of
+    the request, the others None. original: of the user, None where every seed trains its own. digests: of what the user
+    brings, by the setting that names it: these, not the names of files, make another run.
     """
 
     config: Any
+    methods: Mapping[str, tuple[str, dict[str, Any]]]
     data: datasets.Data
     model: base.Model
+    pool: tuple[np.ndarray, np.ndarray]
     fraction: float | None
     forgotten: int | None
-    methods: Mapping[str, tuple[str, dict[str, Any]]]
+    forget: np.ndarray | None
+    original: base.Params | None
+    digests: dict[str, str]
+
+    @property
+    def model_id(self) -> str:
+        """What tells the model from others."""
+        return self.digests.get("model", self.config.model)
 
     def as_dict(self) -> dict[str, Any]:
         """The configuration, without places, as plain JSON and YAML values."""
         resolved = {spec: {"method": name, **options} for spec, (name, options) in self.methods.items()}
-        asked = {name: value for name, value in dataclasses.asdict(self.config).items() if name not in PLACES}
-        return json.loads(json.dumps({"kind": self.config.KIND, **asked, "resolved": resolved}))
+        values = dataclasses.asdict(self.config)
+        left_out = {*PLACES, *(name for name in BROUGHT if values.get(name) is None)}
+        asked = {name: value for name, value in values.items() if name not in left_out}
+        # Files by names that hold in every working directory: a run's configuration is read again in another one.
+        for name in self.digests.keys() & {"data", "original", "model", "forget"}:
+            if asked.get(name) and not self.digests[name].startswith(NAMED):
+                asked[name] = os.path.abspath(asked[name])
+        digests = {"digests": self.digests} if self.digests else {}
+        return json.loads(json.dumps({"kind": self.config.KIND, **asked, **digests, "resolved": resolved}))
 
     def identity(self) -> dict[str, Any]:
         """What makes this run another run."""
         return identity(self.as_dict(), type(self.config))
 
+    def changed(self, **settings: Any) -> Resolved:
+        """With other settings of those that a run directory can be extended by, and places."""
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, **settings))
+
 
 def identity(values: Mapping[str, Any], kind: type[Settings]) -> dict[str, Any]:
-    """Of a run's configuration as `Resolved.as_dict` gives it, all but what extends a run, and places."""
+    """Of a run's configuration as `Resolved.as_dict` gives it, all but what extends a run, and places.
+
+    Raises ConfigError for one without what its hyper-parameters come to.
+    """
     apart = (*kind.EXTENDABLE, *PLACES)
+    methods, digests = values.get("resolved"), values.get("digests", {})
+    if not isinstance(methods, Mapping) or not all(isinstance(part, Mapping) for part in (*methods.values(), digests)):
+        raise ConfigError("it does not tell what every method's hyper-parameters come to")
     resolved = {
         spec: {name: value for name, value in options.items() if name not in apart}
-        for spec, options in values["resolved"].items()
+        for spec, options in methods.items()
+        if spec not in values.get("baselines", ())
     }
-    kept = {name: value for name, value in values.items() if name not in (*apart, "kind")}
-    return kept | {"resolved": resolved}
+    kept = {name: value for name, value in values.items() if name not in (*apart, "kind", "digests")}
+    if "data" in digests:
+        kept.pop("dataset", None)  # the name of its file
+    return {**kept, **digests, "resolved": resolved}
 
 
-def named_model(config: Settings) -> tuple[str, str, dict[str, Any]]:
-    """(as asked for, name, hyper-parameters) of the model. Raises ConfigError or UnknownNameError."""
-    spec = config.model or _recipes.MODELS.get(config.dataset, "cnn")
+NAMED = "named:"
+"""Of a model that a Python caller brings, there is only the name that the caller gives it."""
+
+
+class Brought(NamedTuple):
+    """What a Python caller brings as objects. The configuration's `model` is then a name that tells it from others."""
+
+    model: base.Model | None = None
+    data: datasets.Data | None = None
+
+
+def named(config: AnySettings, brought: Brought) -> AnySettings:
+    """With the names of model and data set. Raises ConfigError for two data sets, or a model that has no name."""
+    if config.data is not None and brought.data is not None:
+        raise ConfigError("give either data=, or the name of a data file, not both")
+    dataset, model = config.dataset, config.model
+    if _is_own_data(config, brought):
+        dataset = brought.data.name if brought.data else pathlib.Path(str(config.data)).stem
+        if config.dataset not in (dataset, Settings.dataset) or config.data_dir is not None:
+            raise ConfigError("give either data of your own or a dataset (and its data_dir), not both")
+    if model is None:
+        if brought.model is not None:
+            raise ConfigError("a model of your own needs a name that tells it from others: Config(model='my-net-1')")
+        model = "mlp" if _is_own_data(config, brought) else _recipes.MODELS.get(dataset, "cnn")
+    return dataclasses.replace(config, dataset=dataset, model=model)
+
+
+def _is_own_data(config: Settings, brought: Brought) -> bool:
+    return config.data is not None or brought.data is not None
+
+
+def recipe(config: Settings, brought: Brought) -> dict[str, Any]:
+    """What the data set and the model need. Raises ConfigError or UnknownNameError for a model there is not."""
+    own = _is_own_data(config, brought) or _is_own_model(config, brought)
+    return _recipes.DEFAULT if own else _recipes.of(config.dataset, _model_options(str(config.model))[0])
+
+
+def _is_own_model(config: Settings, brought: Brought) -> bool:
+    return brought.model is not None or _own.is_model_file(str(config.model))
+
+
+def _model_options(spec: str) -> tuple[str, dict[str, Any]]:
+    """(name, hyper-parameters) of one of our models."""
     name, options = registry.parse(spec)
     registry.check(name, models.NAMES, "model")
-    return spec, name, registry.bind(getattr(models, name), options, f"model {name}")
+    options = registry.bind(getattr(models, name), options, f"model {name}")
+    for option, value in options.items():
+        sizes = value if isinstance(value, tuple | list) else (value,)
+        if len(sizes) > MOST_BENDS or any(isinstance(size, int) and size > WIDEST for size in sizes):
+            raise ConfigError(f"model {name}: {option} is at most {WIDEST}, given {text.show(value)}")
+    return name, options
 
 
-def fill(config: AnySettings, model: str, recipe: Mapping[str, Any], **more: Any) -> AnySettings:
+def fill(config: AnySettings, recipe: Mapping[str, Any], **more: Any) -> AnySettings:
     """The configuration with the recipe where nothing was asked for; more: what else is filled in."""
     train = {name: or_else(getattr(config.train, name), recipe["train"][name]) for name in recipe["train"]}
-    check_options("", {f"train.{name}": value for name, value in train.items()})
     return dataclasses.replace(
         config,
-        model=model,
         train_size=or_else(config.train_size, recipe["train_size"]),
         validation_size=or_else(config.validation_size, recipe["validation_size"]),
         forget=or_else(config.forget, recipe["forget"]),
@@ -248,33 +391,67 @@ def or_else(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 
-def common(config: Settings) -> dict[str, Any]:
-    """What `Resolved` holds for every job, but the methods: the data set is read last."""
-    _, name, options = named_model(config)
-    seeds = config.seeds
-    if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
-        raise ConfigError(f"seeds are one or more different whole numbers from 0 on, given {list(seeds)}")
-    kind, _, value = config.forget.partition(":")  # type: ignore[union-attr]
-    if kind not in ("random", "class") or not value:
-        raise ConfigError(f"forget is random:FRACTION, class:NUMBER or class:NAME; given {config.forget!r}")
+def common(config: Settings, brought: Brought) -> dict[str, Any]:
+    """What `Resolved` holds for every job, but the methods: what takes long to read is read last."""
+    own = _is_own_model(config, brought)
+    name, options = ("", {}) if own else _model_options(str(config.model))
+    asked = str(config.forget)
+    kind, _, value = ("file", "", asked) if asked.endswith(".json") else asked.partition(":")
+    if kind not in ("random", "class", "file") or not value:
+        forms = "random:FRACTION, class:NUMBER, class:NAME or FILE.json"
+        raise ConfigError(f"forget is {forms}; given {text.show(asked)}")
     wanted = fraction(value) if kind == "random" else None
-    data = datasets.load(config.dataset, config.data_dir)
+
+    digests = {}
+    if brought.data is not None:
+        data = brought.data
+    elif config.data is not None:
+        data = datasets.npz(config.data)
+    else:
+        data = datasets.load(config.dataset, config.data_dir)
+    if _is_own_data(config, brought):
+        digests["data"] = data.hash
+    num_classes, n = len(data.class_names), data.train_size
+    if brought.model is not None:
+        model, digests["model"] = brought.model, f"{NAMED}{config.model}"
+    elif own:
+        model, digests["model"] = _own.model(str(config.model), num_classes)
+    else:
+        model = getattr(models, name)(num_classes=num_classes, **options)
+    forget = original = None
+    if kind == "file":
+        forget, digests["forget"] = _own.forget(value, data.hash, n)
+        pool = _own.carve(n, config.train_size, config.validation_size or 0, forget)
+    else:
+        pool = splits.carve(n, config.train_size, config.validation_size or 0, 0)
+    if config.original is not None:
+        original, digests["original"] = _own.params(config.original, shapes(model, data), "original")
     return {
         "data": data,
-        "model": getattr(models, name)(num_classes=len(data.class_names), **options),
+        "model": model,
+        "pool": pool,
         "fraction": wanted,
         "forgotten": splits.class_index(value, data.class_names) if kind == "class" else None,
+        "forget": forget,
+        "original": original,
+        "digests": digests,
     }
 
 
-def fraction(text: str) -> float:
+def shapes(model: base.Model, data: datasets.Data) -> Any:
+    """Of the model's weights, without any."""
+    return jax.eval_shape(lambda: outputs.init(model, jax.random.key(0), data.examples, np.arange(1)))
+
+
+def fraction(share: str) -> float:
     """Of the training examples, those to forget. Raises SplitError outside (0, 1)."""
     try:
-        value = float(text)
+        value = float(share)
     except ValueError:
         value = float("nan")
     if not 0 < value < 1:
-        raise splits.SplitError(f"a forget fraction lies inside (0, 1), as in random:0.1; given random:{text}")
+        given = text.plain(share)
+        raise splits.SplitError(f"a forget fraction lies inside (0, 1), as in random:0.1; given random:{given}")
     return value
 
 
@@ -289,23 +466,21 @@ def method_options(
     schema = registry.schema(method)
     common = {"batch_size": batch_size} if "batch_size" in schema else {}
     found = {**schema, **common, **(given or {}), **recipe["methods"].get(name, {}), **options}
-    if "optimizer" in found:
-        chosen = registry.parse(found["optimizer"])[0]
-        if "lr" not in options:
-            found["lr"] *= recipe["optimizers"].get(chosen, 1.0)
-        optimizers.make(found["optimizer"], found["lr"])
-        curricula.make(found["curriculum"])
-    check_options(f"{spec}: ", found)
+    if "optimizer" in found and "lr" not in options:
+        found["lr"] *= recipe["optimizers"].get(registry.parse(found["optimizer"])[0], 1.0)
+    for unused, _ in registry.without_effect(method, found):
+        del found[unused]
     return name, _mcu(found) if name == "mcu" else found
 
 
 def _mcu(options: dict[str, Any]) -> dict[str, Any]:
     """Hyper-parameters of `methods.mcu`, checked, its curve and bends apart."""
-    beta(options["beta"])
-    registry.check(options["mask"], MASKS, "mask kind")
-    paths.points(options["points"])
+    if not POINTS.holds(options["points"]):
+        raise ConfigError(f"mcu: points takes {POINTS.words}, given {options['points']}")
     found, bends = path_curve(options["curve"])
-    return options | {"curve": found.__name__, "bends": bends if ":" in options["curve"] else options["bends"]}
+    bends = bends if ":" in options["curve"] else options["bends"]
+    _check_bends(bends, options["curve"])
+    return options | {"beta": beta(options["beta"]), "curve": found.__name__, "bends": bends}
 
 
 def _check_composable(name: str, method: Any, options: Mapping[str, Any]) -> None:
@@ -317,19 +492,16 @@ def _check_composable(name: str, method: Any, options: Mapping[str, Any]) -> Non
         raise ConfigError(f"{name} {kind}, which takes no {' or '.join(sorted(asked))}; these do: {', '.join(able)}")
 
 
-MASKS = ("mcu", "random", "none")
-
-
-def beta(text: float | str) -> float | str:
+def beta(penalty: float | str) -> float | str:
     """A forgetting penalty: "adaptive" or a number from 0 on, else ConfigError."""
-    if text == connect.ADAPTIVE:
-        return text
+    if penalty == connect.ADAPTIVE:
+        return penalty
     try:
-        value = float(text)
+        value = float(penalty)
     except ValueError:
         value = float("nan")
     if not 0 <= value < float("inf"):
-        raise ConfigError(f"beta is {connect.ADAPTIVE!r} or a number from 0 on, given {text!r}")
+        raise ConfigError(f"beta is {connect.ADAPTIVE!r} or a number from 0 on, given {text.show(penalty)}")
     return value
 
 
@@ -339,12 +511,26 @@ def curve(spec: str) -> tuple[base.Curve, int]:
     found = registry.get(curves, name, "curve")
     if found is curves.linear:
         if options:
-            raise ConfigError(f"linear has no inner point and takes no options, given {spec!r}")
+            raise ConfigError(f"linear has no inner point and takes no options, given {text.show(spec)}")
         return found, 0
     bends = options.get("bends", 1)
-    if set(options) - {"bends"} or not isinstance(bends, int | float) or bends < 1 or not float(bends).is_integer():
-        raise ConfigError(f"a curve is NAME or NAME:bends=N with N from 1 on, given {spec!r}")
+    if set(options) - {"bends"}:
+        raise ConfigError(f"a curve is NAME or NAME:bends=N, given {text.show(spec)}")
+    _check_bends(bends, spec)
     return found, int(bends)
+
+
+def _check_bends(bends: Any, spec: str) -> None:
+    if not isinstance(bends, int | float) or not 1 <= bends <= MOST_BENDS or not float(bends).is_integer():
+        raise ConfigError(
+            f"a curve has bends=N, N from 1 to {MOST_BENDS}, given {text.show(bends)} in {text.show(spec)}"
+        )
+
+
+def curve_name(spec: str) -> str:
+    """The shortest way to ask for a curve: one run, however it is written."""
+    found, bends = curve(spec)
+    return found.__name__ if bends <= 1 else f"{found.__name__}:bends={bends}"
 
 
 def path_curve(spec: str) -> tuple[base.Curve, int]:
@@ -353,25 +539,6 @@ def path_curve(spec: str) -> tuple[base.Curve, int]:
     if found is curves.linear:
         raise ConfigError("linear has no inner point to train: choose bezier or polychain; the line is reported anyway")
     return found, bends
-
-
-_POSITIVE = {
-    *("epochs", "steps", "lr", "batch_size", "fisher_batch", "forget_every", "clip", "bends", "retain_fraction"),
-    *("samples", "damping", "temperature", "limit", "sample"),
-}
-_FRACTIONS = {"keep", "retain_filter", "retain_fraction"}
-
-
-def check_options(prefix: str, options: Mapping[str, Any]) -> None:
-    """Raises ConfigError for a number no method can use."""
-    for where, value in options.items():
-        name = where.rpartition(".")[2]
-        if name in _POSITIVE and not (value > 0 and math.isfinite(value)):
-            raise ConfigError(f"{prefix}{where} must be a number above 0, given {value}")
-        if name in _FRACTIONS:
-            masks.check_fraction(f"{prefix}{where}", value)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{prefix}{where} must be a finite number, given {value}")
 
 
 def digest(values: Any) -> str:

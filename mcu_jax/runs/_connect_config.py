@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
-from mcu_jax import base, methods, paths, registry
+from mcu_jax import base, datasets, methods, registry, text
 from mcu_jax import connect as connecting
-from mcu_jax.runs import _config, _recipes
-from mcu_jax.runs._config import ConfigError
+from mcu_jax.base import Count, Positive, Range
+from mcu_jax.runs import _config
+from mcu_jax.runs._config import FEW, POINTS, ConfigError
 
 GRIDS = ("methods", "seeds", "curriculum", "optimizer", "sizes")
 OBJECTIVES = ("neutral", "a", "b")
@@ -21,6 +22,8 @@ CURRICULA = ("superloss", "superloss:strength=1", "superloss:strength=0.1")
 """What grid curriculum sets against none: λ = 10 (Cheng & Amiri 2025, arXiv 2504.06407), 1 and 0.1."""
 OPTIMIZERS = ("adam", "sophia", "sophia_fisher")
 """What grid optimizer sets against sgd."""
+
+RUNS = Range("1 to 1000 of them", lambda n: 1 <= n <= 1000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,40 +37,55 @@ class ConnectConfig(_config.Settings):
     KIND: ClassVar[str] = "connect"
     EXTENDABLE: ClassVar[tuple[str, ...]] = ("seeds", "points", "also")
 
-    a: str | None = None
-    """One end: a method NAME:key=value, or original, or retrain; run=1 is a second run, forget=0.02 another size."""
-    b: str | None = None
-    """The other end, as --a."""
-    grid: str | None = None
-    """Many pairs instead of one: of methods (all pairs), seeds, curriculum, optimizer or sizes, for each method."""
-    methods: tuple[str, ...] = (
+    a: Annotated[
+        str | None,
+        "One end: a method NAME:key=value, or original, or retrain; run=1 is a second run, forget=0.02 another size.",
+    ] = None
+    b: Annotated[str | None, "The other end, as --a."] = None
+    grid: Annotated[
+        str | None,
+        "Many pairs instead of one: of methods (all pairs), seeds, curriculum, optimizer or sizes, for each method.",
+    ] = None
+    methods: Annotated[tuple[str, ...], FEW, "The methods of a grid, as --a."] = (
         *("finetune", "gradient_ascent", "neggrad_plus", "random_label", "salun"),
         *("grad_diff", "npo", "scrub", "bad_teacher", "sfron"),
     )
-    """The methods of a grid, as --a."""
-    sizes: tuple[float, ...] = (0.02, 0.04, 0.06, 0.08, 0.1)
-    """Of grid sizes: fractions to forget, drawn in each other; every smaller one meets the largest."""
-    curve: tuple[str, ...] = ("linear",)
-    """One or more of linear, bezier, polychain; with :bends=2 for more than one inner point."""
-    objective: str = "neutral"
-    """What a curve is trained to minimise: neutral, or the objective of a or of b."""
-    sampling: str = "uniform"
-    """How t is drawn in training a curve: uniform, or centred, from N(0.5, 0.1) clipped to [0, 1]."""
-    origin: str = "line"
-    """Where a curve's inner points begin: line, or original, at the original model."""
-    epochs: int | None = None
-    """Epochs of training a curve (default: the recipe's)."""
-    lr: float | None = None
-    """Learning rate of training a curve (default: the recipe's)."""
-    points: int = 31
-    """How many t of a path are evaluated, from 0 to 1; at least 4."""
-    sample: int = 2000
-    """At most so many retain and test images are evaluated, a seeded sample, BatchNorm statistics from it included; all
-    forget and validation images are."""
-    retrains: int = 3
-    """Retrained models of every seed: their spread is what the oracle's share of a path is measured against."""
-    also: tuple[str, ...] = ()
-    """What takes longer: mia (at every t), continued (ends trained further), relearning (attacks at five t)."""
+    sizes: Annotated[
+        tuple[float, ...],
+        FEW,
+        "Of grid sizes: fractions to forget, drawn in each other; every smaller one meets the largest.",
+    ] = (0.02, 0.04, 0.06, 0.08, 0.1)
+    curve: Annotated[
+        tuple[str, ...],
+        FEW,
+        "One or more of linear, bezier, polychain; with :bends=2 for more than one inner point.",
+    ] = ("linear",)
+    objective: Annotated[str, "What a curve is trained to minimise: neutral, or the objective of a or of b."] = (
+        "neutral"
+    )
+    sampling: Annotated[
+        str, "How t is drawn in training a curve: uniform, or centred, from N(0.5, 0.1) clipped to [0, 1]."
+    ] = "uniform"
+    origin: Annotated[str, "Where a curve's inner points begin: line, or original, at the original model."] = "line"
+    epochs: Annotated[int | None, Count, "Epochs of training a curve (default: the recipe's)."] = None
+    lr: Annotated[float | None, Positive, "Learning rate of training a curve (default: the recipe's)."] = None
+    points: Annotated[int, POINTS, "How many t of a path are evaluated, from 0 to 1; at least 4."] = 31
+    sample: Annotated[
+        int,
+        Count,
+        "At most so many retain and test images are evaluated, a seeded sample, BatchNorm statistics from it included; "
+        "all forget and validation images are.",
+    ] = 2000
+    retrains: Annotated[
+        int,
+        RUNS,
+        "Retrained models of every seed: their spread is what the oracle's share of a path is measured against.",
+    ] = 3
+    also: Annotated[
+        tuple[str, ...],
+        FEW,
+        "What takes longer: mia (at every t), continued (ends trained further), relearning (attacks at five t).",
+    ] = ()
 
 
 class Endpoint(NamedTuple):
@@ -126,23 +144,24 @@ class Resolved(_config.Resolved):
         return min(pair.a, pair.b, key=lambda end: end.fraction or self.fraction or 0.0)
 
 
-def resolve(config: ConnectConfig) -> Resolved:
+def resolve(config: ConnectConfig, model: base.Model | None = None, data: datasets.Data | None = None) -> Resolved:
     """Fills in the recipe and checks everything that can be checked before any work.
 
-    Raises ConfigError: what was expected, what was given, what to do.
+    model, data: in place of those that the configuration would name. Raises ConfigError: what was expected, what was
+    given, what to do.
     """
     with _config.checking():
-        spec, model, _ = _config.named_model(config)
-        recipe = _recipes.of(config.dataset, model)
+        brought = _config.Brought(model, data)
+        config = _config.named(_config.checked(config), brought)
+        recipe = _config.recipe(config, brought)
         trained = any(_config.curve(each)[1] for each in config.curve)
         _check_effect(config, trained=trained)
         config = _config.fill(
             config,
-            spec,
             recipe,
             methods=tuple(dict.fromkeys(config.methods)) if config.grid else (),
             sizes=tuple(sorted(set(config.sizes))) if config.grid == "sizes" else (),
-            curve=tuple({_config.curve(each): each for each in config.curve}.values()),
+            curve=tuple(dict.fromkeys(map(_config.curve_name, config.curve))),
             also=tuple(dict.fromkeys(config.also)),
             **(
                 {name: _config.or_else(getattr(config, name), value) for name, value in recipe["connection"].items()}
@@ -162,7 +181,7 @@ def resolve(config: ConnectConfig) -> Resolved:
             curves={each: _config.curve(each) for each in config.curve},
             stops=make.stops(),
             further=make.further(),
-            **_config.common(config),
+            **_config.common(config, brought),
         )
         _check_objective(config, pairs)
         return found
@@ -187,11 +206,6 @@ def _check(config: ConnectConfig) -> None:
         registry.check(each, ALSO, "addition")
     if not config.curve:
         raise ConfigError("give one or more curves, as --curve linear bezier")
-    if config.retrains < 1:
-        raise ConfigError(f"retrains is how many retrained models to compare with, at least 1, given {config.retrains}")
-    paths.points(config.points)
-    asked = {"epochs": config.epochs, "lr": config.lr, "sample": config.sample}
-    _config.check_options("", {name: value for name, value in asked.items() if value is not None})
 
 
 def _check_effect(config: ConnectConfig, *, trained: bool) -> None:
@@ -230,25 +244,28 @@ class _Maker:
         run, size = options.pop("run", 0), options.pop("forget", None)
         if "seed" in options:
             raise ConfigError(
-                f"{spec}: two seeds have different originals, and a path between their models says nothing about "
-                "unlearning; run=1 is a second run of unlearning from the same original, --seeds are replicates"
+                f"{text.plain(spec)}: two seeds have different originals, and a path between their models says nothing "
+                "about unlearning; run=1 is a second run of unlearning from the same original, --seeds are replicates"
             )
-        if not isinstance(run, int | float) or run < 0 or not float(run).is_integer():
-            raise ConfigError(f"{spec}: run is a whole number from 0 on, given {run!r}")
+        if not isinstance(run, int | float) or not 0 <= run < 2**31 or not float(run).is_integer():
+            raise ConfigError(f"{text.plain(spec)}: run is a whole number from 0 on, given {text.show(run)}")
         if size is not None:
             kind, _, own = (self.config.forget or "").partition(":")
             if kind != "random":
-                raise ConfigError(f"{spec}: a size of its own needs a random request, given {self.config.forget}")
+                asked = text.plain(self.config.forget)
+                raise ConfigError(f"{text.plain(spec)}: a size of its own needs a random request, given {asked}")
             size = _config.fraction(str(size))
             size = None if size == _config.fraction(own) else size
         if name == "original":
             if options or run or size is not None:
-                raise ConfigError(f"original is the model before unlearning and takes no options, given {label!r}")
+                raise ConfigError(
+                    f"original is the model before unlearning and takes no options, given {text.show(label)}"
+                )
             return Endpoint(label, name, {})
         if name == "retrain":
             if options:
                 raise ConfigError(
-                    f"retrain is trained as the original is, which --train.epochs and so on set; {label!r}"
+                    f"retrain is trained as the original is, which --train.epochs and so on set; {text.show(label)}"
                 )
             return Endpoint(label, name, {}, int(run), size)
         given = self._given_to_mcu(options.pop("pre", "random_label")) if name == "mcu" else {}

@@ -2,61 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 from mcu_jax import metrics, paths
-from mcu_jax.runs import _along
-from mcu_jax.runs._connect_config import Endpoint, Resolved
+from mcu_jax.runs import _along, _connect, _graph, _runner
+from mcu_jax.runs._connect_config import Endpoint, Pair, Resolved
+from mcu_jax.runs._stages import Diverged
 
 Values = dict[str, Any]
+Read = Callable[[str, int], Any]
+"""(label of a stage, seed) -> what it came to."""
 
 
-class Found(NamedTuple):
-    """Results of stages, one a seed. paths: by (number of the pair, curve); controls: by label."""
+def results(resolved: Resolved, graph: _graph.Graph, runner: _runner.Runner) -> dict[str, Any]:
+    """As `results.json` holds it; of the seeds of `resolved`, which may be some of the graph's."""
+    config, stages = resolved.config, {label: {each.seed: each for each in graph[label]} for label in graph}
 
-    models: Mapping[str, list[Values]]
-    paths: Mapping[tuple[int, str], list[Values]]
-    controls: Mapping[str, list[Values]]
-    stopping: Sequence[list[Values]]
-    continued: Sequence[list[Values]]
-    relearning: Sequence[list[list[int]]]
-    relearned: Mapping[str, list[int]]
+    def read(label: str, seed: int) -> Any:
+        return runner.read(stages[label][seed])
 
-
-def results(
-    resolved: Resolved,
-    yardsticks: Sequence[Endpoint],
-    rival: Endpoint,
-    found: Found,
-    seconds: Mapping[str, float],
-) -> dict[str, Any]:
-    """As `results.json` holds it."""
-    pairs = [
-        _pair(resolved, yardsticks, found, number, spec, i)
-        for number, spec in found.paths
-        for i in range(len(resolved.config.seeds))
-    ]
-    first = _path_of(resolved, resolved.config.curve[0])
-    compared = [pair for pair in pairs if pair["curve"] == first]
-    retrained = [_retrained(resolved, found, end, i) for end in yardsticks for i in range(len(resolved.config.seeds))]
-    order, clusters = _clusters(compared) if resolved.config.grid == "methods" else ([], None)
+    asked = itertools.product(resolved.pairs, resolved.curves, config.seeds)
+    pairs = [_pair(resolved, read, *each) for each in asked]
+    first = _path_of(resolved, config.curve[0])
+    compared = [pair for pair in pairs if pair["curve"] == first and "metrics" in pair]
+    yardsticks = itertools.product(_connect.yardsticks(resolved), config.seeds)
+    retrained = [made for each in yardsticks if (made := _retrained(resolved, read, *each))]
+    order, clusters = _clusters(compared) if config.grid == "methods" else ([], None)
     return {
-        "schema": 1,
-        "kind": resolved.config.KIND,
+        "schema": 2,
+        "kind": config.KIND,
         "config": resolved.as_dict(),
         "pairs": pairs,
         "floor": _floor([pair for pair in compared if pair["role"] == "floor"]),
-        "controls": _controls(resolved, rival, found),
+        "controls": _controls(resolved, read),
         "retrained": retrained,
         "order": order,
         "clusters": clusters,
-        "correlation": _correlation(compared, retrained) if "mia" in resolved.config.also else None,
-        "seconds": {part: round(spent, 1) for part, spent in seconds.items()},
+        "correlation": _correlation(compared, retrained) if "mia" in config.also else None,
+        "seconds": _seconds(graph, runner),
     }
+
+
+def _seconds(graph: _graph.Graph, runner: _runner.Runner) -> dict[str, float]:
+    """That the stages took, compilation included, by what comes before the colon in their labels."""
+    parts: dict[str, float] = {}
+    for label, stages in graph.items():
+        part, spent = label.partition(":")[0], map(runner.spent, stages)
+        parts[part] = parts.get(part, 0.0) + sum(each.seconds + each.compile_seconds for each in spent)
+    return {part: round(seconds, 1) for part, seconds in parts.items()}
 
 
 def _path_of(resolved: Resolved, spec: str) -> str:
@@ -68,24 +66,28 @@ def _path_of(resolved: Resolved, spec: str) -> str:
 # Pairs
 
 
-def _pair(
-    resolved: Resolved, yardsticks: Sequence[Endpoint], found: Found, number: int, spec: str, i: int
-) -> dict[str, Any]:
-    """One pair, one curve, one seed: the i-th."""
-    pair, config, stage = resolved.pairs[number], resolved.config, found.paths[number, spec][i]
-    measures, ts = stage["metrics"], paths.points(config.points)
-    barriers = _barriers(ts, measures)
-    smoothness = {name: paths.smoothness(values) for name, values in measures.items()}
-    asked = resolved.smaller(pair)
-    retrained = [found.models[end.label][i] for end in yardsticks if end.fraction == asked.fraction]
+def _pair(resolved: Resolved, read: Read, pair: Pair, spec: str, seed: int) -> dict[str, Any]:
+    """One pair, one curve, one seed."""
+    config, asked, between = resolved.config, resolved.smaller(pair), _connect.both(pair)
     told = {
         "a": pair.a.describe(config.forget),
         "b": pair.b.describe(config.forget),
         "forget": asked.describe(config.forget)["forget"],
         "role": pair.role,
-        "seed": config.seeds[i],
+        "seed": seed,
         "curve": _path_of(resolved, spec),
         "objective": config.objective if resolved.curves[spec][1] else None,
+    }
+    stage, ts = read(f"measures: {spec}, {between}", seed), paths.points(config.points)
+    if isinstance(stage, Diverged):
+        return {**told, "diverged": stage.step, "diverged_stage": stage.label}
+    measures = stage["metrics"]
+    barriers = _barriers(ts, measures)
+    smoothness = {name: paths.smoothness(values) for name, values in measures.items()}
+    yardsticks = [end for end in _connect.yardsticks(resolved) if end.fraction == asked.fraction]
+    retrained = [each for end in yardsticks if not isinstance(each := read(f"measures: {end.label}", seed), Diverged)]
+    original = read("measures: original", seed)
+    told |= {
         "t": [round(float(t), 6) for t in ts],
         "metrics": measures,
         "barriers": barriers,
@@ -93,7 +95,7 @@ def _pair(
         "total_variation": {name: float(each.total_variation) for name, each in smoothness.items()},
         "max_second_difference": {name: float(each.max_second_difference) for name, each in smoothness.items()},
         "arc_length": stage["arc_length"],
-        "interior": _interior(ts, measures, found.models["original"][i], class_wise=resolved.forgotten is not None),
+        "interior": _interior(ts, measures, original, class_wise=resolved.forgotten is not None),
         "within_retrain": {
             name: float(paths.share_within(np.asarray(values), np.asarray([each[name] for each in retrained])))
             for name, values in measures.items()
@@ -102,19 +104,27 @@ def _pair(
         else None,
         **{name: stage[name] for name in ("distance", "disagreement", "cka", "task_cosine", "ensemble")},
     }
-    if found.continued:
-        before, after = (_line(found.continued[number][i], line)["barriers"] for line in (0, 1))
-        told["continued"] = {"before": before, "barriers": after}
-    if found.relearning and spec == config.curve[0]:
-        told["relearning"] = {"t": list(_along.RELEARNED), "steps": found.relearning[number][i], "limit": _along.LIMIT}
+    if "continued" in config.also:
+        lines = read(f"barriers continued: {between}", seed)
+        if not isinstance(lines, Diverged):
+            before, after = (_line(lines, i)["barriers"] for i in (0, 1))
+            told["continued"] = {"before": before, "barriers": after}
+    if "relearning" in config.also and spec == config.curve[0]:
+        steps = read(f"relearning: {between}", seed)
+        told["relearning"] = {"t": list(_along.RELEARNED), "steps": steps, "limit": _along.LIMIT}
     return told
 
 
-def _retrained(resolved: Resolved, found: Found, end: Endpoint, i: int) -> dict[str, Any]:
-    """One retrained model of one seed: the i-th."""
+def _retrained(resolved: Resolved, read: Read, end: Endpoint, seed: int) -> dict[str, Any] | None:
+    """One retrained model of one seed; None where it diverged."""
+    measures = read(f"measures: {end.label}", seed)
+    if isinstance(measures, Diverged):
+        return None
     forget = end.describe(resolved.config.forget)["forget"]
-    told = {"seed": resolved.config.seeds[i], "forget": forget, "run": end.run, **found.models[end.label][i]}
-    return told | ({"relearning_steps": found.relearned[end.label][i]} if found.relearned else {})
+    told = {"seed": seed, "forget": forget, "run": end.run, **measures}
+    if "relearning" in resolved.config.also:
+        told["relearning_steps"] = read(f"relearning: {end.label}", seed)
+    return told
 
 
 def _barriers(ts: np.ndarray, measures: Mapping[str, list[float]]) -> dict[str, float]:
@@ -195,7 +205,10 @@ def _clusters(pairs: Sequence[Mapping[str, Any]]) -> tuple[list[str], dict[str, 
         # Of a floor the second end is a run that the methods do not count.
         i, j = number[a], number.get(b, number[a])
         matrix[i, j] = matrix[j, i] = mean
-    order, linkage = metrics.cluster(np.where(np.eye(len(labels), dtype=bool), 0.0, matrix))
+    apart = np.where(np.eye(len(labels), dtype=bool), 0.0, matrix)
+    if not np.isfinite(apart).all():  # a pair diverged for every seed
+        return [], None
+    order, linkage = metrics.cluster(apart)
     told = [[None if np.isnan(value) else float(value) for value in row] for row in matrix]
     return [labels[i] for i in order], {"labels": labels, "matrix": told, "linkage": linkage.tolist()}
 
@@ -248,21 +261,23 @@ def _line(values: Mapping[str, Any], i: int) -> dict[str, Any]:
     }
 
 
-def _controls(resolved: Resolved, rival: Endpoint, found: Found) -> dict[str, list[dict[str, Any]]]:
-    seeds = resolved.config.seeds
+def _controls(resolved: Resolved, read: Read) -> dict[str, list[dict[str, Any]]]:
     told: dict[str, list[dict[str, Any]]] = {"perturbation": [], "original": [], "retrain": [], "stopping": []}
-    for label, each in found.controls.items():
-        for seed, values in zip(seeds, each, strict=True):
-            line = dict(zip(_along.CONTROLS, (_line(values, i) for i in range(len(_along.CONTROLS))), strict=True))
-            unaligned = line.pop("unaligned")["barriers"]
-            for kind, own in line.items():
-                more = {"unaligned": unaligned} if kind == "retrain" else {}
-                told[kind].append({"method": label, "seed": seed, **own, **more})
-    for end, each in zip(resolved.stops, found.stopping, strict=True):
-        for seed, values in zip(seeds, each, strict=True):
-            accuracies = {name: values[name][0] for name in ("UA", "RA")}
-            epochs = end.options["epochs"]
-            told["stopping"].append(
-                {"epochs": epochs, "method": rival.label, "seed": seed, **accuracies, **_line(values, 0)}
-            )
+    for end, seed in itertools.product(_connect.unlearned(resolved), resolved.config.seeds):
+        values = read(f"controls: {end.label}", seed)
+        if isinstance(values, Diverged):
+            continue
+        lines = dict(zip(_along.CONTROLS, (_line(values, i) for i in range(len(_along.CONTROLS))), strict=True))
+        unaligned = lines.pop("unaligned")["barriers"]
+        for kind, line in lines.items():
+            more = {"unaligned": unaligned} if kind == "retrain" else {}
+            told[kind].append({"method": end.label, "seed": seed, **line, **more})
+    rival = _connect.rival(resolved)
+    for end, seed in itertools.product(resolved.stops, resolved.config.seeds):
+        values = read(f"stopping: {end.label}", seed)
+        if isinstance(values, Diverged):
+            continue
+        accuracies = {name: values[name][0] for name in ("UA", "RA")}
+        ends = {"epochs": end.options["epochs"], "method": rival.label, "seed": seed}
+        told["stopping"].append({**ends, **accuracies, **_line(values, 0)})
     return told

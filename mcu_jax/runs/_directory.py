@@ -7,26 +7,28 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
-import numpy as np
 import yaml
 
 from mcu_jax import checkpoint, splits
 from mcu_jax.base import Params, Path
-from mcu_jax.runs import _config, _environment
+from mcu_jax.runs import _config, _environment, _files, _graph, _stages, _tidy
 
 CONFIG = "config.yaml"
 
 
 @dataclasses.dataclass
 class RunDirectory:
-    """Where one run keeps everything. resolved: of its job. indices: by the name of their file, before `prepare`."""
+    """Where one run keeps everything. resolved: of the whole run. indices: by the name of their file.
+
+    repair: whether a damaged file of indices is drawn anew.
+    """
 
     path: pathlib.Path
     stages: pathlib.Path
     resolved: Any
+    repair: bool = False
     indices: dict[str, splits.Indices] = dataclasses.field(default_factory=dict)
 
     def prepare(self) -> None:
@@ -36,17 +38,19 @@ class RunDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             # First of all: a directory with a configuration can be gone on with.
-            _write(self.path / CONFIG, self._config_text())
+            _files.write_sealed(self.path / CONFIG, self._config_text())
             (self.path / "splits").mkdir(exist_ok=True)
             self.stages.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _config.ConfigError(f"the run directory cannot be made: {error}; choose another") from error
         for name, indices in self.indices.items():
             file = self._split_file(name)
-            if not file.exists():
-                splits.save(indices, _new(file))
-                _new(file).replace(file)
-        _write(self.path / "environment.json", json.dumps(_environment.environment(), indent=1) + "\n")
+            if not file.exists() or self.repair:
+                splits.save(indices, _files.new(file))
+                _files.new(file).replace(file)
+        environment = self.path / "environment.json"
+        if not environment.exists():  # of whoever began the run: every stage has its own
+            _files.write(environment, json.dumps(_environment.environment(), indent=1) + "\n")
 
     def _config_text(self) -> str:
         values = self.resolved.as_dict()
@@ -64,25 +68,25 @@ class RunDirectory:
         file = self._split_file(name)
         if not file.exists():
             return None
-        indices = splits.load(file, data_hash)
-        parts = np.concatenate([indices.forget, indices.retain])
-        if not np.array_equal(np.sort(parts), indices.train) or np.isin(indices.validation, indices.train).any():
-            raise splits.SplitError(
-                f"index file {file} is damaged: forget and retain set do not make up the training set, or it overlaps "
-                "the validation set; delete it and run the command again"
-            )
-        return indices
+        try:
+            return splits.load(file, data_hash)
+        except splits.DamagedIndicesError as error:
+            if self.repair:
+                return None
+            raise splits.SplitError(f"{error}; delete it and run the command again, or give --repair") from error
 
-    def write_index(self, stages: Mapping[str, Mapping[int, pathlib.Path]]) -> None:
+    def write_index(self, graph: _graph.Graph) -> None:
         """Which folder holds which stage of which seed."""
-        found = {name: {str(seed): self._relative(at) for seed, at in each.items()} for name, each in stages.items()}
-        _write(self.path / "stages.json", json.dumps(found, indent=1) + "\n")
+        places = {label: {str(s.seed): self._relative(self.stages / s.folder) for s in graph[label]} for label in graph}
+        _files.write(self.path / "stages.json", json.dumps(places, indent=1) + "\n")
 
     def write_results(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Gives them as they will be read."""
-        text = json.dumps(results, indent=1)
-        _write(self.path / "results.json", text + "\n")
-        return json.loads(text)
+        """The long table, then the summary, which is given as it will be read."""
+        text = _tidy.to_csv(_tidy.table(results))
+        summary = {**_tidy.summary(results), "table_sha256": _files.sha256(text)}
+        _files.write(self.path / _tidy.TABLE, text)
+        _files.write_json(self.path / _tidy.SUMMARY, summary)
+        return summary
 
     def _relative(self, place: pathlib.Path) -> str:
         # A run directory can be moved, with the stages that lie in it.
@@ -92,8 +96,16 @@ class RunDirectory:
         return self.path / "splits" / f"{name}.json"
 
 
-def open_run(resolved: _config.Resolved) -> RunDirectory:
-    """The directory of a configuration, new or gone on with: then its seeds are those it has and those asked for.
+class Opened(NamedTuple):
+    """A run's directory, and what was asked for, which may be a part of the run. less: what was asked for less of."""
+
+    directory: RunDirectory
+    asked: _config.Resolved
+    less: tuple[str, ...]
+
+
+def open_run(resolved: _config.Resolved, *, repair: bool = False) -> Opened:
+    """The directory of a configuration, new or gone on with. A run only grows: it keeps what it has.
 
     Raises ConfigError where the directory holds another configuration, or something else.
     """
@@ -102,27 +114,43 @@ def open_run(resolved: _config.Resolved) -> RunDirectory:
     path = pathlib.Path(config.out or f"runs/{config.KIND}-{name}-{_config.digest(resolved.identity())[:8]}")
     if path.exists() and not path.is_dir():
         raise _config.ConfigError(f"the run directory {path} is a file; choose another with --out")
+    whole, asked, less = resolved, resolved, ()
     if (path / CONFIG).exists():
         earlier, there = _earlier(path, type(config))
         _refuse_other(path, resolved.identity(), there, config.EXTENDABLE)
-        seeds = tuple(dict.fromkeys((*earlier.seeds, *config.seeds)))
-        config = dataclasses.replace(config, seeds=seeds, stages=config.stages or earlier.stages)
-        resolved = dataclasses.replace(resolved, config=config)
-    elif path.is_dir() and any(file.name != _new(path / CONFIG).name for file in path.iterdir()):
+        grown = {name: _grown(getattr(earlier, name), getattr(config, name)) for name in config.EXTENDABLE}
+        whole = resolved.changed(**grown, stages=config.stages or earlier.stages)
+        is_new = any(value != getattr(earlier, name) for name, value in grown.items())
+        less = () if is_new else tuple(name for name in grown if _is_less(getattr(config, name), grown[name]))
+        # What was made with more points is not thinned out.
+        asked = resolved.changed(points=grown["points"]) if less else whole
+    elif path.is_dir() and any(file.name != _files.new(path / CONFIG).name for file in path.iterdir()):
         raise _config.ConfigError(f"{path} is not empty and not a run directory; choose another with --out")
-    stages = pathlib.Path(config.stages) if config.stages else path / "stages"
-    return RunDirectory(path, stages, resolved)
+    stages = pathlib.Path(whole.config.stages) if whole.config.stages else path / "stages"
+    return Opened(RunDirectory(path, stages, whole, repair), asked, less)
+
+
+def _grown(there: Any, asked: Any) -> Any:
+    """Both: a union of lists, the larger of numbers."""
+    if isinstance(there, tuple):
+        return tuple(dict.fromkeys((*there, *asked)))
+    return max(there, asked)
+
+
+def _is_less(asked: Any, grown: Any) -> bool:
+    return set(asked) != set(grown) if isinstance(grown, tuple) else asked < grown
 
 
 def _earlier(path: pathlib.Path, kind: type[_config.Settings]) -> tuple[_config.Settings, dict[str, Any]]:
     """What a run directory was made with: the configuration, and what makes it another run."""
     try:
+        _files.check_sealed(path / CONFIG)
         values = _config.read_yaml(path / CONFIG)
         job = values.get("kind", kind.KIND)
         with _config.checking():
             found = _config.from_mapping({**values, "kind": kind.KIND}, kind) if job == kind.KIND else None
             there = _config.identity(values, kind)
-    except (_config.ConfigError, KeyError) as error:
+    except (_config.ConfigError, _files.DamagedFileError, KeyError) as error:
         raise _config.ConfigError(
             f"{path} cannot be gone on with, its {CONFIG} is damaged ({error}): choose another directory with --out; "
             f"with --stages {path / 'stages'} nothing finished is computed again"
@@ -167,27 +195,33 @@ def load(directory: str | os.PathLike[str], *, seed: int | None = None, stage: s
 
     seed: default the run's first. stage: "path" gives the `Path` of `unlearn`; "original", "retrain", or a method as
     the run names it, gives parameters. The model at any t is `curves.bezier(path, t)`; `checkpoint.save` exports it.
-    Raises ValueError for a directory without a run, an unknown stage or seed, and DamagedCheckpointError.
+    Raises ConfigError for a directory without a run, an unknown stage or seed, and DamagedCheckpointError.
     """
     directory = pathlib.Path(directory)
     file = directory / "stages.json"
     if not file.exists():
-        raise ValueError(f"{directory} is not a run directory, or its run has not begun: there is no {file.name} in it")
+        raise _config.ConfigError(
+            f"{directory} is not a run directory, or its run has not begun: there is no {file.name} in it"
+        )
     try:
         index = json.loads(file.read_text())
     except ValueError as error:
-        raise ValueError(f"{file} is damaged; the same command again writes it anew") from error
+        raise _config.ConfigError(f"{file} is damaged; the same command again writes it anew") from error
 
     def read(name: str) -> Any:
         if name not in index:
-            raise ValueError(f"there is no stage {name!r}; there are: {', '.join(index)}")
+            raise _config.ConfigError(f"there is no stage {name!r}; there are: {', '.join(index)}")
         chosen = str(seed) if seed is not None else next(iter(index[name]))
         if chosen not in index[name]:
-            raise ValueError(f"there is no seed {chosen}; there are: {', '.join(index[name])}")
+            raise _config.ConfigError(f"there is no seed {chosen}; there are: {', '.join(index[name])}")
         place = directory / index[name][chosen]
         if not checkpoint.exists(place):
-            raise ValueError(f"stage {name!r} of seed {chosen} is not finished; run the same command again")
-        tree = jax.tree.map(jax.numpy.asarray, checkpoint.load(place))
+            raise _config.ConfigError(f"stage {name!r} of seed {chosen} is not finished; run the same command again")
+        meta, tree = _stages.read(place)
+        if meta["diverged"] is not None:
+            raise _config.ConfigError(
+                f"stage {name!r} of seed {chosen} diverged at step {meta['diverged']}: it has no model"
+            )
         # The stage of MCU as a baseline holds its t* beside the parameters.
         return tree["params"] if set(tree) == {"params", "t"} else tree
 
@@ -199,13 +233,3 @@ def load(directory: str | os.PathLike[str], *, seed: int | None = None, stage: s
 
 def _dump(values: Mapping[str, Any]) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-
-
-def _new(file: pathlib.Path) -> pathlib.Path:
-    return file.with_name(f".{file.name}.new")
-
-
-def _write(file: pathlib.Path, text: str) -> None:
-    """All or nothing."""
-    _new(file).write_text(text, encoding="utf-8")
-    _new(file).replace(file)

@@ -28,6 +28,7 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu(),
         "cpus": os.cpu_count(),
         "packages": versions,
         "backend": device.platform,
@@ -35,6 +36,16 @@ def environment() -> dict[str, Any]:
         "devices": jax.device_count(),
         "commit": _commit(),
     }
+
+
+def _cpu() -> str:
+    """The model of the processor, as far as this system tells it."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor()
 
 
 def _commit() -> str | None:

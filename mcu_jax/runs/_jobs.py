@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mcu_jax import registry
-from mcu_jax.runs import _config, _connect, _stages, _unlearn
+from mcu_jax import base, checkpoint, datasets, registry
+from mcu_jax.runs import (
+    _config,
+    _connect,
+    _connect_config,
+    _connect_results,
+    _directory,
+    _graph,
+    _observer,
+    _runner,
+    _stages,
+    _tasks,
+    _tidy,
+    _unlearn,
+    _unlearn_config,
+)
 from mcu_jax.runs._connect_config import ConnectConfig
 from mcu_jax.runs._unlearn_config import Config
 
-_JOBS: dict[type[_config.Settings], Any] = {Config: _unlearn.Job, ConnectConfig: _connect.Job}
+_JOBS: dict[type[_config.Settings], Any] = {
+    Config: (_unlearn_config.resolve, _unlearn.graph, _unlearn.results),
+    ConnectConfig: (_connect_config.resolve, _connect.graph, _connect_results.results),
+}
+"""Of a kind of configuration: its resolution, the graph of its stages, and what these come to."""
 
 
 def from_mapping(values: Mapping[str, Any], kind: type[Any] | None = None) -> Any:
@@ -34,40 +53,106 @@ def from_yaml(file: str | pathlib.Path, kind: type[Any] | None = None) -> Any:
 
 
 class Run(NamedTuple):
-    """A finished run: its directory, and what `results.json` there holds (fractions)."""
+    """A finished run: its directory, and what came out (fractions), or of a larger run the part that was asked for.
+
+    failures: the stages of the run whose numbers are no longer finite.
+    """
 
     directory: pathlib.Path
     results: dict[str, Any]
+    failures: tuple[_stages.Diverged, ...] = ()
 
 
-def unlearn(config: Config | None = None, observer: _stages.Observer | None = None) -> Run:
+def unlearn(
+    config: Config | None = None,
+    observer: _observer.Observer | None = None,
+    *,
+    model: base.Model | None = None,
+    data: datasets.Data | None = None,
+    repair: bool = False,
+) -> Run:
     """Runs the main job, or what of it is not finished.
 
-    Raises ConfigError for a configuration that cannot be and DamagedCheckpointError, both before any work;
-    StageFailedError and InterruptedRunError as their names say: what was finished stays.
+    model, data: one's own; stages are known by the data's hash and by the name that `config.model` gives the model.
+    repair: what is damaged is removed and made again. A method that diverges has rows that say so, and is among the
+    `Run.failures`. Raises ConfigError for a configuration that cannot be and DamagedCheckpointError, both before any
+    work; InterruptedRunError when the observer asks to stop: what was finished stays.
     """
-    return _run(config or Config(), observer)
+    return _run(config or Config(), observer or _observer.Silent(), model, data, repair=repair)
 
 
-def connect(config: ConnectConfig, observer: _stages.Observer | None = None) -> Run:
-    """Connects models unlearned in different ways, or does what of it is not finished. Raises as `unlearn` does."""
-    return _run(config, observer)
-
-
-def _run(config: _config.Settings, observer: _stages.Observer | None) -> Run:
-    with _config.checking():
-        job = _JOBS[type(config)](config, observer or _stages.Silent())
-    job.replicates.check(job.addresses())
-    job.directory.prepare()
-    return Run(job.directory.path, job.directory.write_results(job.run()))
+def connect(
+    config: ConnectConfig,
+    observer: _observer.Observer | None = None,
+    *,
+    model: base.Model | None = None,
+    data: datasets.Data | None = None,
+    repair: bool = False,
+) -> Run:
+    """Connects models unlearned in different ways, or does what of it is not finished. As `unlearn`."""
+    return _run(config, observer or _observer.Silent(), model, data, repair=repair)
 
 
 def plan(config: Config | ConnectConfig) -> tuple[dict[str, Any], list[tuple[str, int, int]], str]:
     """(resolved configuration, [(stage, seeds finished, seeds to compute)], run directory): nothing is computed."""
+    opened, graph = _open(config, None, None, repair=False)
+    store = _stages.Store(opened.directory.stages)
+    stages = []
+    for label, each in graph.items():
+        finished = sum(map(store.has, each))
+        stages.append((label, finished, len(each) - finished))
+    return opened.directory.resolved.as_dict(), stages, str(opened.directory.path)
+
+
+def _open(
+    config: _config.Settings, model: base.Model | None, data: datasets.Data | None, *, repair: bool
+) -> tuple[_directory.Opened, _graph.Graph]:
+    resolve, graph, _ = _JOBS[type(config)]
     with _config.checking():
-        job = _JOBS[type(config)](config, _stages.Silent())
-    found = []
-    for name, addresses in job.addresses().items():
-        finished = sum(job.replicates.store.has(address) for address in addresses)
-        found.append((name, finished, len(addresses) - finished))
-    return job.resolved.as_dict(), found, str(job.directory.path)
+        opened = _directory.open_run(resolve(config, model, data), repair=repair)
+    try:
+        return opened, graph(opened.directory.resolved, opened.directory)
+    except base.UserError as error:
+        raise _config.ConfigError(str(error)) from error
+
+
+def _run(
+    config: _config.Settings,
+    observer: _observer.Observer,
+    model: base.Model | None,
+    data: datasets.Data | None,
+    *,
+    repair: bool,
+) -> Run:
+    opened, graph = _open(config, model, data, repair=repair)
+    directory, store = opened.directory, _stages.Store(opened.directory.stages)
+    _check(graph, store, observer, repair=repair)
+    directory.prepare()
+    directory.write_index(graph)
+    runner = _runner.Runner(store, observer, together=_tasks.seeds_fit_together(directory.resolved))
+    runner.run(graph)
+    results = _JOBS[type(config)][2]
+    whole = directory.write_results(results(directory.resolved, graph, runner))
+    for name in opened.less:
+        has = getattr(directory.resolved.config, name)
+        observer.note(f"{directory.path} was made with {name} {_list(has)}, and keeps them; fewer were asked for")
+    shown = _tidy.summary(results(opened.asked, graph, runner)) if opened.less else whole
+    broken = (runner.broken(stage) for stages in graph.values() for stage in stages)
+    return Run(directory.path, shown, tuple(dict.fromkeys(each for each in broken if each)))
+
+
+def _check(graph: _graph.Graph, store: _stages.Store, observer: _observer.Observer, *, repair: bool) -> None:
+    """Raises DamagedCheckpointError for a stage that cannot be read: before any work, not after it."""
+    for stage in (stage for stages in graph.values() for stage in stages):
+        for error in store.damaged(stage):
+            if not repair:
+                raise checkpoint.DamagedCheckpointError(
+                    f"{error}. Or give --repair: what is damaged is removed and made again, and only that"
+                ) from error
+            for place in (store.place(stage), *store.partials(stage)):
+                shutil.rmtree(place, ignore_errors=True)
+            observer.note(f"removed, to be made again: {store.place(stage)}")
+
+
+def _list(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -4,227 +4,248 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent import futures
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from mcu_jax import connect, curves, methods, metrics, paths
-from mcu_jax.base import Params, Path, Predictions, Problem
-from mcu_jax.runs import _directory, _replicate, _stages, _unlearn_config
+from mcu_jax import connect, curves, methods, metrics, paths, registry
+from mcu_jax.base import Curve, Evaluation, Params, Path, Problem
+from mcu_jax.runs import _directory, _graph, _runner, _stages, _tasks, _unlearn_config
+from mcu_jax.runs._graph import Stage
+from mcu_jax.runs._unlearn_config import Resolved
+
+METRICS = ("UA", "UA_test", "RA", "TA", "MIA")
+PATH, LINE = ("sweep", "choice of t"), ("sweep of the line", "choice of t on the line")
+"""The stages that look at a path, and choose a point on it."""
 
 
-class Job:
-    """One run: addresses of its stages, and the functions that make them."""
-
-    def __init__(self, config: _unlearn_config.Config, observer: _stages.Observer):
-        self.directory = _directory.open_run(_unlearn_config.resolve(config))
-        self.resolved, self.config = self.directory.resolved, self.directory.resolved.config
-        self.seeds = self.config.seeds
-        self.replicates = _replicate.Replicates(self.directory, observer)
-        self.store = self.replicates.store
-        self.specs = [self.config.pre, *self.config.baselines]
-
-    # Where stages belong.
-
-    def addresses(self) -> dict[str, list[_stages.Address]]:
-        """Every stage whose key is known before anything is computed, by name, one address a seed."""
-        config = self.config
-        found: dict[str, list[_stages.Address]] = {}
-        for seed in self.seeds:
-            of = self.replicates
-            ends = {spec: of.method_key(seed, name, options) for spec, (name, options) in self.resolved.methods.items()}
-            for spec, (name, _) in self.resolved.methods.items():
-                if name == "mcu":
-                    ends[spec] = {**ends[spec], "end": ends[config.pre]}
-            mask = {**of.request_key(seed), **dataclasses.asdict(config.mask)}
-            evaluated = of.evaluation_key(seed)
-            path: dict[str, Any] = {
-                "end": ends[config.pre],
-                "mask": mask,
-                "beta": config.beta,
-                "curve": config.curve,
-                "epochs": config.epochs,
-                "lr": config.lr,
-                "validation": evaluated["validation"],
-            }
-            sweep = {"points": config.points, **evaluated}
-            keys = {"original": of.original_key(seed), "retrain": of.method_key(seed, "retrain", {}), **ends}
-            keys |= {} if config.mask.kind == "none" else {"mask": mask}
-            keys |= {
-                "path": path,
-                "sweep of the line": {**sweep, "line": ends[config.pre]},
-                "sweep": {**sweep, "path": path},
-            }
-            named = ("original", "retrain", *self.specs)
-            keys |= {f"metrics of {name}": {**evaluated, "of": keys[name]} for name in named}
-            for name, key in keys.items():
-                found.setdefault(name, []).append(_stages.Address(name, seed, key))
-        return found
-
-    # How they are made.
-
-    def run(self) -> dict[str, Any]:
-        addresses = self.addresses()
-        self.directory.write_index(
-            {name: {a.seed: self.store.place(a) for a in each} for name, each in addresses.items()}
-        )
-        config, of = self.config, self.replicates
-
-        def make(name: str, function: Callable[..., Any], *more: Any, **options: Any) -> list[_stages.Stage]:
-            return of.make(addresses[name], function, *more, **options)
-
-        stages = {"original": of.make_originals(addresses["original"])}
-        stages["retrain"] = of.make_retrained(addresses["retrain"])
-        for spec in self.specs:
-            name, options = self.resolved.methods[spec]
-            if name == "mcu":
-                ends = _results(stages[config.pre])
-                stages[spec] = make(spec, functools.partial(_mcu, options=options), (ends, 0))
-            else:
-                stages[spec] = make(spec, functools.partial(getattr(methods, name), **options))
-        ends = _results(stages[config.pre])
-
-        found: list[Any] = [None] * len(self.seeds)
-        if config.mask.kind != "none":
-            stages["mask"] = make("mask", self._mask)
-            found = [connect.MaskInfo(**mask) for mask in _results(stages["mask"])]
-        stages["path"] = make("path", self._path, (ends, 0), (found, None if config.mask.kind == "none" else 0))
-        lines = [curves.straight(p.params, end, self.resolved.bends) for p, end in zip(of.problems, ends, strict=True)]
-        bent = [line._replace(inner=path["inner"]) for line, path in zip(lines, _results(stages["path"]), strict=True)]
-        stages["sweep of the line"] = make("sweep of the line", self._sweep, (lines, 0), values=self._choose)
-        stages["sweep"] = make("sweep", self._sweep, (bent, 0), values=self._choose)
-
-        def parameters(name: str) -> list[Params]:
-            found = _results(stages[name])
-            return [own["params"] for own in found] if self._is_mcu(name) else found
-
-        table = {
-            name: of.make_metrics(addresses[f"metrics of {name}"], parameters(name))
-            for name in ("original", "retrain", *self.specs)
-        }
-        for row, sweep, along in (("linear", "sweep of the line", lines), ("mcu", "sweep", bent)):
-            chosen = [stage.result["best_t"] for stage in stages[sweep]]
-            models = [jax.jit(self.resolved.curve)(path, t) for path, t in zip(along, chosen, strict=True)]
-            at = [
-                _stages.Address(f"metrics of {row}", a.seed, {"of": a.key, "t": t})
-                for a, t in zip(addresses[sweep], chosen, strict=True)
-            ]
-            table[row] = of.make_metrics(at, models)
-        return self._results(stages, table)
-
-    def _mask(self, problem: Problem, key: Any) -> dict[str, Any]:
-        info = connect.mcu_mask(problem, key, **dataclasses.asdict(self.config.mask))
-        return info._asdict() if info else {}
-
-    def _path(self, problem: Problem, key: Any, end: Params, mask: connect.MaskInfo | None) -> dict[str, Any]:
-        config = self.config
-        options: dict[str, Any] = {"epochs": config.epochs, "lr": config.lr, "batch_size": config.train.batch_size}
-        options |= {"beta": self.resolved.beta, "curve": self.resolved.curve, "bends": self.resolved.bends}
-        path, info = connect.mcu(problem, end, key, mask=mask, **options)
-        return {"inner": path.inner, "losses": info.losses}
-
-    def _sweep(self, problem: Problem, key: Any, path: Path) -> tuple[Predictions, paths.Targets]:
-        del key
-        ts = paths.points(self.config.points)
-        return paths.predictions(problem, path, ts, self.resolved.curve), connect.targets(problem)
-
-    def _choose(self, swept: tuple[Predictions, paths.Targets]) -> dict[str, Any]:
-        """The values along a path, and the choice of t, which looks at D_r and D_f only."""
-        found, targets = swept
-        ts = paths.points(self.config.points)
-        with _stages.timed() as spent:
-            retain, forget = paths.accuracies(found)
-            choice = paths.best_t(ts, retain, forget, targets, found.forget.labels.shape[-1])
-            best_t = round(float(choice.t), 6)
-        each = [jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(len(ts))]
-        with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            attacks = list(pool.map(metrics.mia, each))
-        along = jax.device_get(jax.vmap(_replicate.accuracies)(found))
-        return {
-            "t": _rounded(ts),
-            **{name: values.tolist() for name, values in along.items()},
-            "MIA": attacks,
-            "gap": [float(gap) for gap in paths.gap(retain, forget, targets)],
-            "targets": {name: float(value) for name, value in targets._asdict().items()},
-            "best_t": best_t,
-            "best_gap": float(choice.gap),
-            "effective_region": paths.effective_region(ts, retain, forget, targets),
-            "selection_seconds": spent.seconds,
-        }
-
-    def _is_mcu(self, spec: str) -> bool:
-        """Whether a baseline is MCU itself: then its stage holds t* beside the parameters."""
-        return spec in self.resolved.methods and self.resolved.methods[spec][0] == "mcu"
-
-    # What they come to.
-
-    def _results(self, stages: Mapping[str, list[_stages.Stage]], table: Mapping[str, list[dict]]) -> dict[str, Any]:
-        rows, along = [], []
-        pre = self.config.pre
-        parts = {"original": {"training": "original"}, "retrain": {"training": "retrain"}}
-        parts |= {spec: {"unlearning": spec} for spec in self.specs}
-        parts["linear"] = {"pre_unlearning": pre, "sweep": "sweep of the line"}
-        parts["mcu"] = {"pre_unlearning": pre, "mask": "mask", "path": "path", "sweep": "sweep"}
-        for spec in self.specs:
-            if self._is_mcu(spec):
-                parts[spec] = {"pre_unlearning": pre, **parts[spec]}
-        for i, seed in enumerate(self.seeds):
-            retrained = table["retrain"][i]
-            for name in ("original", "retrain", pre, "linear", "mcu", *self.config.baselines):
-                used = {part: stages[stage][i] for part, stage in parts[name].items() if stage in stages}
-                seconds = {part: stage.seconds for part, stage in used.items()}
-                chosen = used["sweep"].result if "sweep" in used else None
-                if chosen:
-                    seconds["selection"] = chosen["selection_seconds"]
-                seconds["compile"] = sum(stage.compile_seconds for stage in used.values())
-                rows.append(
-                    {
-                        "method": name,
-                        "seed": seed,
-                        "t": _chosen_t(chosen, stages[name][i].result if self._is_mcu(name) else None),
-                        **{metric: table[name][i].get(metric) for metric in ("UA", "UA_test", "RA", "TA", "MIA")},
-                        "avg_gap": metrics.avg_gap(table[name][i], retrained),
-                        "seconds": seconds,
-                    }
-                )
-            mask = stages["mask"][i].result if "mask" in stages else {"keep": 1.0, "retain_filter": 0.0}
-            realised = {name: float(mask[name]) for name in ("keep", "retain_filter")}
-            yardstick = paths.Targets(retain=retrained["RA"], forget=1 - retrained["UA"])
-            for curve, stage in ((self.resolved.curve.__name__, "sweep"), ("linear", "sweep of the line")):
-                swept = {k: v for k, v in stages[stage][i].result.items() if k != "selection_seconds"}
-                accuracies = (np.array(swept["RA"]), 1 - np.array(swept["UA"]))
-                region = paths.effective_region(np.array(swept["t"]), *accuracies, yardstick)
-                along.append(
-                    {
-                        "seed": seed,
-                        "curve": curve,
-                        **swept,
-                        "effective_region_retrain": region,
-                        "mask": realised if stage == "sweep" else {"keep": 0.0, "retain_filter": 0.0},
-                    }
-                )
-        return {"schema": 1, "kind": self.config.KIND, "config": self.resolved.as_dict(), "rows": rows, "paths": along}
+def graph(resolved: Resolved, directory: _directory.RunDirectory) -> dict[str, list[Stage]]:
+    """Every stage of a run. Raises SplitError."""
+    return _graph.by_label([_stages_of(resolved, seed) for seed in _tasks.replicates(directory, resolved)])
 
 
-def _mcu(problem: Problem, key: Any, end: Params, *, options: Mapping[str, Any]) -> dict[str, Any]:
-    """MCU as a baseline of itself: with other options, to the same pre-unlearned model unless it names one."""
-    found = methods.mcu(problem, key, **{**options, "pre": end}, full=True)
-    return {"params": found.params, "t": found.choice.t}
+def _stages_of(resolved: Resolved, replicate: _tasks.Replicate) -> dict[str, Stage]:
+    config, seed = resolved.config, replicate.seed
+    made = {"original": replicate.original, "retrain": replicate.retrained("retrain")}
+    models: dict[str, _graph.Input] = {**made}
+    for spec in (config.pre, *config.baselines):
+        name, options = resolved.methods[spec]
+        if name == _unlearn_config.CHECKPOINT:
+            brought = _graph.Leaf({"checkpoint": options["digest"]}, lambda: resolved.pre)
+            made[spec] = Stage(spec, seed, _tasks.take_up, {"params": brought})
+        elif name == "mcu":
+            inputs = {**replicate.begin(name), "end": made[config.pre]}
+            made[spec] = Stage(spec, seed, mcu, inputs, {k: v for k, v in options.items() if k != "pre"})
+        else:
+            made[spec] = replicate.unlearned(spec, name, options)
+        models[spec] = made[spec]["params"] if name == "mcu" else made[spec]
+
+    end, form = {"end": made[config.pre]}, {"curve": resolved.curve.__name__, "bends": resolved.bends}
+    trained = {"epochs": config.epochs, "lr": config.lr, "batch_size": config.train.batch_size, "beta": resolved.beta}
+    masked: dict[str, _graph.Input] = {}
+    if config.mask.kind != "none":
+        made["mask"] = Stage("mask", seed, mask, replicate.begin("mask"), dataclasses.asdict(config.mask))
+        masked = {"mask": made["mask"]}
+    made["path"] = Stage("path", seed, path, {**replicate.begin("path"), **end, **masked}, {**form, **trained})
+
+    rows = replicate.rows()
+    seen = {"task": replicate.task(rows if config.sample is None else replicate.sampled(rows, config.sample))}
+    points = {"points": config.points}
+    line: dict[str, _graph.Input] = {}
+    bent: dict[str, _graph.Input] = {"inner": made["path"]["inner"]}
+    for row, label, choice, inner in (("linear", *LINE, line), ("mcu", *PATH, bent)):
+        along = {**seen, "original": replicate.original, **end, **inner}
+        values = functools.partial(sweep_values, points=config.points)
+        swept = made[label] = Stage(label, seed, sweep, along, {**form, **points}, values)
+        read = {"retain": swept["RA"], "unlearned": swept["UA"], "targets": swept["targets"]}
+        made[choice] = Stage(choice, seed, choose, {**along, **read}, {**form, **points}, choice_values)
+        at = {**along, "t": made[choice]["t"]}
+        name = f"metrics of {row}"
+        made[name] = Stage(name, seed, evaluate_at, at, form, _tasks.metric_values)
+    for spec, params in models.items():
+        name = f"metrics of {spec}"
+        made[name] = Stage(name, seed, _tasks.evaluate, {**seen, "params": params}, {}, _tasks.metric_values)
+    return made
 
 
-def _chosen_t(swept: Mapping[str, Any] | None, unlearned: Mapping[str, Any] | None) -> float | None:
-    if swept:
-        return swept["best_t"]
-    return round(float(unlearned["t"]), 6) if unlearned else None
+# Functions of stages
 
 
-def _results(stages: Sequence[_stages.Stage]) -> list[Any]:
-    return [stage.result for stage in stages]
+def mcu(task: Problem, original: Params, key: Any, end: Params, **options: Any) -> dict[str, Any]:
+    """MCU as a baseline of itself: with other options, to the same pre-unlearned model."""
+    options = registry.arguments(methods.mcu, options)
+    unlearned = methods.mcu(_tasks.given(task, original), key, **options, pre=end, full=True)
+    return {"params": unlearned.params, "t": unlearned.choice.t}
 
 
-def _rounded(ts: np.ndarray) -> list[float]:
-    return [round(float(t), 6) for t in ts]
+def mask(task: Problem, original: Params, key: Any, **settings: Any) -> dict[str, Any]:
+    info = connect.mcu_mask(_tasks.given(task, original), key, **settings)
+    assert info is not None  # of kind none there is no stage
+    return info._asdict()
+
+
+def path(
+    task: Problem,
+    original: Params,
+    key: Any,
+    end: Params,
+    mask: Mapping[str, Any] | None = None,
+    *,
+    curve: str,
+    **settings: Any,
+) -> dict[str, Any]:
+    """The trained inner points."""
+    info = connect.MaskInfo(**mask) if mask else None
+    made, about = connect.mcu(
+        _tasks.given(task, original), end, key, mask=info, curve=getattr(curves, curve), **settings
+    )
+    return {"inner": made.inner, "losses": about.losses}
+
+
+def sweep(
+    task: Problem,
+    original: Params,
+    end: Params,
+    inner: Params | None = None,
+    *,
+    curve: str,
+    bends: int,
+    points: int,
+) -> tuple[Evaluation, paths.Targets]:
+    """Along the path of these inner points; None: along the straight line."""
+    problem, line = _tasks.given(task, original), _path(original, end, inner, bends)
+    return paths.evaluate(problem, line, paths.points(points), _curve(curve)), connect.targets(problem)
+
+
+def evaluate_at(
+    task: Problem, original: Params, end: Params, t: Any, inner: Params | None = None, *, curve: str, bends: int
+) -> Evaluation:
+    return _tasks.evaluate(task, _curve(curve)(_path(original, end, inner, bends), t))
+
+
+def _curve(name: str) -> Curve:
+    return getattr(curves, name)
+
+
+def _path(start: Params, end: Params, inner: Params | None, bends: int) -> Path:
+    line = curves.straight(start, end, bends)
+    return line if inner is None else line._replace(inner=inner)
+
+
+def sweep_values(swept: tuple[Evaluation, paths.Targets], *, points: int) -> dict[str, Any]:
+    """The values along a path."""
+    evaluation, targets = swept
+    ts, (retain, forget) = paths.points(points), paths.accuracies(evaluation)
+    along = jax.device_get(jax.vmap(_tasks.accuracies)(evaluation))
+    return {
+        "t": [round(float(t), 6) for t in ts],
+        **{name: values.tolist() for name, values in along.items()},
+        "MIA": _tasks.attacks(evaluation),
+        "gap": [float(gap) for gap in paths.gap(retain, forget, targets)],
+        "targets": {name: float(value) for name, value in targets._asdict().items()},
+        "effective_region": paths.effective_region(ts, retain, forget, targets),
+    }
+
+
+def choose(
+    task: Problem,
+    original: Params,
+    end: Params,
+    retain: Sequence[Any],
+    unlearned: Sequence[Any],
+    targets: Mapping[str, Any],
+    inner: Params | None = None,
+    *,
+    curve: str,
+    bends: int,
+    points: int,
+) -> paths.Choice:
+    """The choice of t, from accuracies on D_r and D_f along the path. unlearned: UA."""
+    accuracies = (jnp.stack([*retain]), 1 - jnp.stack([*unlearned]))
+    path = _path(original, end, inner, bends)
+    goal = paths.Targets(**targets)
+    return paths.choose(_tasks.given(task, original), path, paths.points(points), accuracies, goal, _curve(curve))
+
+
+def choice_values(choice: paths.Choice) -> dict[str, float]:
+    return {"t": round(float(choice.t), 6), "gap": float(choice.gap)}
+
+
+# What they come to
+
+
+def results(resolved: Resolved, graph: _graph.Graph, runner: _runner.Runner) -> dict[str, Any]:
+    """As `results.json` holds it; of the seeds and methods of `resolved`, which may be some of the graph's."""
+    config, rows, along = resolved.config, [], []
+    for seed in config.seeds:
+        stages = {label: stage for label, each in graph.items() for stage in each if stage.seed == seed}
+        retrained = runner.read(stages["metrics of retrain"])
+        for name in ("original", "retrain", config.pre, "linear", "mcu", *config.baselines):
+            rows.append(_row(resolved, stages, runner, name, retrained))
+        for curve, labels in ((resolved.curve.__name__, PATH), ("linear", LINE)):
+            swept, choice = (runner.read(stages[label]) for label in labels)
+            if not isinstance(choice, _stages.Diverged):
+                along.append(_path_entry(stages, runner, seed, curve, swept, choice, retrained))
+    return {"schema": 2, "kind": config.KIND, "config": resolved.as_dict(), "rows": rows, "paths": along}
+
+
+_PARTS = {
+    "original": {"training": "original"},
+    "retrain": {"training": "retrain"},
+    "linear": {"pre_unlearning": "", "sweep": LINE[0], "selection": LINE[1]},
+    "mcu": {"pre_unlearning": "", "mask": "mask", "path": "path", "sweep": PATH[0], "selection": PATH[1]},
+}
+"""Which stages a row's seconds are of; empty: the run's pre-unlearning method."""
+
+
+def _row(
+    resolved: Resolved, stages: Mapping[str, Stage], runner: _runner.Runner, name: str, retrained: Any
+) -> dict[str, Any]:
+    is_mcu = name in resolved.methods and resolved.methods[name][0] == "mcu"
+    parts = _PARTS.get(name, {"pre_unlearning": "", "unlearning": name} if is_mcu else {"unlearning": name})
+    labels = {part: label or resolved.config.pre for part, label in parts.items()}
+    used = {part: stages[label] for part, label in labels.items() if label in stages}
+    spent = {part: runner.spent(stage) for part, stage in used.items()}
+    values = runner.read(stages[f"metrics of {name}"])
+    diverged = values if isinstance(values, _stages.Diverged) else None
+    t, seconds = None, {part: each.seconds for part, each in spent.items()}
+    if not diverged and "selection" in used:
+        t = runner.read(used["selection"])["t"]
+    elif not diverged and is_mcu:
+        t = round(float(runner.read(stages[name])["t"]), 6)
+    seconds["compile"] = sum(each.compile_seconds for each in spent.values())
+    known = not diverged and not isinstance(retrained, _stages.Diverged)
+    return {
+        "method": name,
+        "seed": stages["original"].seed,
+        "t": t,
+        **{metric: None if diverged else values.get(metric) for metric in METRICS},
+        "avg_gap": metrics.avg_gap(values, retrained) if known else None,
+        "seconds": seconds,
+        **({"diverged": diverged.step, "diverged_stage": diverged.label} if diverged else {}),
+    }
+
+
+def _path_entry(
+    stages: Mapping[str, Stage],
+    runner: _runner.Runner,
+    seed: int,
+    curve: str,
+    swept: Mapping[str, Any],
+    choice: Mapping[str, Any],
+    retrained: Any,
+) -> dict[str, Any]:
+    realised = {"keep": 0.0, "retain_filter": 0.0}  # nothing of a line is trained
+    if curve != "linear":
+        masked = runner.read(stages["mask"]) if "mask" in stages else {"keep": 1.0, "retain_filter": 0.0}
+        realised = {name: float(masked[name]) for name in realised}
+    region = None
+    if not isinstance(retrained, _stages.Diverged):
+        yardstick = paths.Targets(retain=retrained["RA"], forget=1 - retrained["UA"])
+        accuracies = (np.array(swept["RA"]), 1 - np.array(swept["UA"]))
+        region = paths.effective_region(np.array(swept["t"]), *accuracies, yardstick)
+    chosen = {"best_t": choice["t"], "best_gap": choice["gap"]}
+    return {"seed": seed, "curve": curve, **swept, **chosen, "effective_region_retrain": region, "mask": realised}

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from mcu_jax import base, connect, paths, registry
-from mcu_jax.runs import _config, _recipes
-from mcu_jax.runs._config import ConfigError
+from mcu_jax import base, checkpoint, connect, datasets, registry
+from mcu_jax.base import Count, Fraction, Positive
+from mcu_jax.runs import _config, _own
+from mcu_jax.runs._config import FEW, POINTS, ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
 class MaskConfig:
     """Which weights of the path's inner points are trained."""
 
-    kind: str = "mcu"
-    """mcu (two-stage, whole leaves), random (weights, as many as mcu's), or none (all weights)."""
-    keep: float | None = None
-    """Share of all weights the mask keeps, in [0, 1] (default: the recipe's)."""
-    retain_filter: float | None = None
-    """Share of all weights dropped first, those that matter most for the retain set (default: the recipe's)."""
+    kind: Annotated[
+        str, "mcu (two-stage, whole leaves), random (weights, as many as mcu's), or none (all weights)."
+    ] = "mcu"
+    keep: Annotated[
+        float | None, Fraction, "Share of all weights the mask keeps, in [0, 1] (default: the recipe's)."
+    ] = None
+    retain_filter: Annotated[
+        float | None,
+        Fraction,
+        "Share of all weights dropped first, those that matter most for the retain set (default: the recipe's).",
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,72 +38,100 @@ class Config(_config.Settings):
     """
 
     KIND: ClassVar[str] = "unlearn"
-    EXTENDABLE: ClassVar[tuple[str, ...]] = ("seeds", "points")
+    EXTENDABLE: ClassVar[tuple[str, ...]] = ("seeds", "points", "baselines")
 
-    pre: str = "random_label"
-    """Pre-unlearning method, whose model the path leads to: NAME, or NAME:epochs=5,lr=0.01."""
-    baselines: tuple[str, ...] = ()
-    """Further methods to compare with, as --pre; mcu:beta=0.2 is another path to the same model."""
-    beta: str = connect.ADAPTIVE
-    """Forgetting penalty of the path: adaptive, or a number."""
-    epochs: int | None = None
-    """Epochs of path training (default: the recipe's)."""
-    lr: float | None = None
-    """Learning rate of path training (default: the recipe's)."""
-    curve: str = "bezier"
-    """bezier or polychain; with :bends=2 for more than one inner point."""
+    pre: Annotated[
+        str,
+        "Pre-unlearning method, whose model the path leads to: NAME, NAME:epochs=5,lr=0.01, or a model's checkpoint.",
+    ] = "random_label"
+    baselines: Annotated[
+        tuple[str, ...],
+        FEW,
+        "Further methods to compare with, as --pre; mcu:beta=0.2 is another path to the same model.",
+    ] = ()
+    beta: Annotated[str, "Forgetting penalty of the path: adaptive, or a number."] = connect.ADAPTIVE
+    epochs: Annotated[int | None, Count, "Epochs of path training (default: the recipe's)."] = None
+    lr: Annotated[float | None, Positive, "Learning rate of path training (default: the recipe's)."] = None
+    curve: Annotated[str, "bezier or polychain; with :bends=2 for more than one inner point."] = "bezier"
     mask: MaskConfig = MaskConfig()
-    points: int = 21
-    """How many t of the path are evaluated, from 0 to 1; at least 4."""
+    points: Annotated[int, POINTS, "How many t of the path are evaluated, from 0 to 1; at least 4."] = 21
+    sample: Annotated[
+        int | None,
+        Count,
+        "At most so many retain and test images are evaluated, a seeded sample, BatchNorm statistics from it included "
+        "(default: all).",
+    ] = None
+
+
+CHECKPOINT = "checkpoint"
+"""In the place of a method's name: the pre-unlearned model is brought by the user."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Resolved(_config.Resolved):
-    """beta: a number or "adaptive". curve, bends: of the path."""
+    """beta: a number or "adaptive". curve, bends: of the path. pre: the pre-unlearned model, if the user brings it."""
 
     beta: float | str
     curve: base.Curve
     bends: int
+    pre: base.Params | None
+    recipe: Mapping[str, Any]
+
+    def changed(self, **settings: Any) -> Resolved:
+        config = dataclasses.replace(self.config, **settings)
+        specs = _methods(config, self.recipe) | {config.pre: self.methods[config.pre]}
+        return dataclasses.replace(self, config=config, methods=specs)
 
 
-def resolve(config: Config) -> Resolved:
+def resolve(config: Config, model: base.Model | None = None, data: datasets.Data | None = None) -> Resolved:
     """Fills in the recipe and checks everything that can be checked before any work.
 
-    Raises ConfigError: what was expected, what was given, what to do.
+    model, data: in place of those that the configuration would name. Raises ConfigError: what was expected, what was
+    given, what to do.
     """
     with _config.checking():
-        spec, model, _ = _config.named_model(config)
-        recipe = _recipes.of(config.dataset, model)
+        brought = _config.Brought(model, data)
+        config = _config.named(_config.checked(config), brought)
+        recipe = _config.recipe(config, brought)
         mask = {name: _config.or_else(getattr(config.mask, name), recipe["mask"][name]) for name in recipe["mask"]}
         config = _config.fill(
             config,
-            spec,
             recipe,
-            beta=str(_config.beta(str(config.beta))),
+            beta=str(_config.beta(config.beta)),
+            curve=_config.curve_name(config.curve),
             mask=dataclasses.replace(config.mask, **mask),
             epochs=_config.or_else(config.epochs, recipe["path"]["epochs"]),
             lr=_config.or_else(config.lr, recipe["path"]["lr"]),
             baselines=tuple(dict.fromkeys(spec for spec in config.baselines if spec != config.pre)),
         )
         path_curve, bends = _config.path_curve(config.curve)
-        registry.check(config.mask.kind, _config.MASKS, "mask kind")
-        paths.points(config.points)
-        mask = {"mask.keep": config.mask.keep, "mask.retain_filter": config.mask.retain_filter}
-        _config.check_options("", {**mask, "epochs": config.epochs, "lr": config.lr})
+        registry.check(config.mask.kind, connect.MASKS, "mask kind")
         specs = _methods(config, recipe)
+        common = _config.common(config, brought)
+        pre = None
+        if specs[config.pre][0] == CHECKPOINT:
+            shapes = _config.shapes(common["model"], common["data"])
+            pre, common["digests"]["pre"] = _own.params(config.pre, shapes, "pre")
+            specs[config.pre] = CHECKPOINT, {"digest": common["digests"]["pre"]}
         return Resolved(
             config=config,
             methods=specs,
             beta=_config.beta(config.beta),
             curve=path_curve,
             bends=bends,
-            **_config.common(config),
+            pre=pre,
+            recipe=recipe,
+            **common,
         )
 
 
 def _methods(config: Config, recipe: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
-    found = {}
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    pre = CHECKPOINT if "/" in config.pre or checkpoint.exists(config.pre) else config.pre
     for spec in (config.pre, *config.baselines):
+        if spec == config.pre and pre == CHECKPOINT:
+            found[spec] = CHECKPOINT, {}
+            continue
         name, asked = registry.parse(spec)
         given: dict[str, Any] = {}
         if name == "retrain":
@@ -106,7 +140,7 @@ def _methods(config: Config, recipe: Mapping[str, Any]) -> dict[str, tuple[str, 
             )
         if name == "mcu":
             _check_mcu(spec == config.pre, asked)
-            given = {"epochs": config.epochs, "lr": config.lr, "pre": config.pre, "points": config.points}
+            given = {"epochs": config.epochs, "lr": config.lr, "pre": pre, "points": config.points}
             path_curve, bends = _config.path_curve(config.curve)
             given |= {"beta": _config.beta(config.beta), "curve": path_curve.__name__, "bends": bends}
             given |= {

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import os
+import pathlib
+import zipfile
+
+import numpy as np
+
+from mcu_jax import base, text
+from mcu_jax.datasets import _data
+
+_NAMES = ("train_x", "train_y", "test_x", "test_y")
+
+
+def npz(file: str | os.PathLike[str]) -> _data.Data:
+    """One's own arrays from a file of `numpy.savez(file, train_x=…, train_y=…, test_x=…, test_y=…)`, in their order.
+
+    x: [n, ...] uint8 (images) or floats, kept as float32. y: [n] whole numbers from 0 on; there are as many classes as
+    the largest says. Raises UserError, naming the array, for what cannot be used.
+    """
+    name = text.plain(file)
+    try:
+        with pathlib.Path(file).open("rb") as content, np.load(content, allow_pickle=False) as opened:
+            missing = [part for part in _NAMES if part not in opened]
+            if missing:
+                raise base.UserError(f"it needs the arrays {', '.join(_NAMES)}; it lacks {', '.join(missing)}")
+            arrays = {part: opened[part] for part in _NAMES}
+        train, test = (_split(arrays, part) for part in ("train", "test"))
+        if train["x"].shape[1:] != test["x"].shape[1:] or train["x"].dtype != test["x"].dtype:
+            shapes = [f"{list(x.shape[1:])}, {x.dtype}" for x in (train["x"], test["x"])]
+            raise base.UserError(f"an example of train_x is {shapes[0]}, one of test_x is {shapes[1]}")
+    except OSError as error:
+        raise base.UserError(f"the data file {name} cannot be read: {error.strerror or error}") from error
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise base.UserError(f"the data file {name} cannot be used: {text.printable(str(error))}") from error
+    classes = tuple(str(i) for i in range(int(max(train["y"].max(), test["y"].max())) + 1))
+    return _data.join(pathlib.Path(file).stem, train, test, classes, _data.digest(train, test), None)
+
+
+def _split(arrays: dict[str, np.ndarray], part: str) -> base.Batch:
+    x, y = arrays[f"{part}_x"], arrays[f"{part}_y"]
+    if x.dtype != np.uint8 and x.dtype.kind != "f":
+        raise base.UserError(f"{part}_x must be uint8 or floats, it is {x.dtype}")
+    if x.ndim < 2 or y.shape != x.shape[:1] or not len(y):
+        raise base.UserError(
+            f"{part}_x [n, ...] and {part}_y [n] must be as long as each other, and not empty; "
+            f"they are {list(x.shape)} and {list(y.shape)}"
+        )
+    if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= 100_000:
+        found = f"{y.dtype} from {y.min()} to {y.max()}"
+        raise base.UserError(f"{part}_y must be whole numbers from 0 on, below 100000; it is {found}")
+    if x.dtype.kind == "f":
+        x = x.astype(np.float32)
+        bad = ~np.isfinite(x).reshape(len(x), -1).all(axis=1)
+        if bad.any():
+            raise base.UserError(f"{part}_x is not finite in {bad.sum()} examples, the first {int(bad.argmax())}")
+    return {"x": x, "y": y.astype(np.int32)}

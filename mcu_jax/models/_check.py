@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import dtypes
+
+from mcu_jax import base
+
+_EXAMPLES = 16
+_TOLERANCE = 0.01  # a running average is off by far more, rounding by far less
+
+
+def check(model: base.Model, params: base.Params, inputs: Any, frozen: Any = None) -> None:
+    """Refuses a model whose BatchNorm statistics are a running average of many batches.
+
+    Along a path statistics are computed afresh from the moments that `model.apply` returns without `stats`, so on one
+    batch its logits must be those of `apply` with the statistics that came back. Models of `adapt`, `linen` and `nnx`
+    are checked by themselves, when first used; this is for a `base.Model` made otherwise. inputs: a few examples.
+    Raises UserError, and says what to do.
+    """
+    arguments = (params, inputs, {} if frozen is None else {"frozen": frozen})
+    _compare(model.name, model.apply, arguments, lambda: arguments)
+
+
+def checked(name: str, apply: Callable[..., Any]) -> Callable[..., Any]:
+    """`apply`, checked when it is first called without statistics for arguments of these shapes, traced or not.
+
+    Whether statistics have a memory does not depend on the weights: random ones do, so a trace is no hindrance.
+    """
+
+    @functools.lru_cache
+    def once(structure: Any, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> None:
+        rng = np.random.default_rng(0)
+        arguments = jax.tree.unflatten(structure, shapes)
+        _compare(name, apply, arguments, lambda: jax.tree.map(lambda shape: _random(shape, rng), arguments))
+
+    def checked_apply(
+        params: base.Params,
+        inputs: Any,
+        stats: base.Stats | None = None,
+        key: base.RandomKey | None = None,
+        frozen: Any = None,
+    ) -> Any:
+        extra = {} if frozen is None else {"frozen": frozen}
+        if stats is None:
+            few = jax.tree.map(lambda x: _shape(x, _EXAMPLES), inputs)
+            leaves, structure = jax.tree.flatten((jax.tree.map(_shape, params), few, jax.tree.map(_shape, extra)))
+            once(structure, tuple(leaves))
+        return apply(params, inputs, stats, key, **extra)
+
+    return checked_apply
+
+
+def _shape(x: Any, most: int | None = None) -> jax.ShapeDtypeStruct:
+    shape = np.shape(x)
+    if most is not None:
+        shape = (min(shape[0], most), *shape[1:])
+    return jax.ShapeDtypeStruct(shape, jax.typeof(x).dtype)
+
+
+def _random(like: jax.ShapeDtypeStruct, rng: np.random.Generator) -> Any:
+    if jnp.issubdtype(like.dtype, dtypes.prng_key):
+        with jax.ensure_compile_time_eval():
+            return jnp.broadcast_to(jax.random.key(0), like.shape)
+    if jnp.issubdtype(like.dtype, jnp.inexact):
+        return rng.normal(size=like.shape).astype(like.dtype)
+    # Images are bytes; any other integer may be an index, of which 0 and 1 are always there.
+    return rng.integers(256 if like.dtype == jnp.uint8 else 2, size=like.shape).astype(like.dtype)
+
+
+def _compare(name: str, apply: Callable[..., Any], shapes: tuple, values: Callable[[], tuple]) -> None:
+    """Raises the UserError of `check`. Compiled ahead and then called, which also works inside another trace."""
+
+    def both(params: Any, inputs: Any, extra: dict[str, Any]) -> tuple[Any, Any, Any]:
+        logits, stats = apply(params, inputs, None, None, **extra)
+        return logits, apply(params, inputs, stats, None, **extra)[0], stats
+
+    jaxpr, (_, _, stats) = jax.make_jaxpr(both, return_shape=True)(*shapes)
+    if not jax.tree.leaves(stats) or any(isinstance(value, jax.core.Tracer) for value in jaxpr.consts):
+        return  # of an apply that closes over values of an outer trace nothing can be said
+    of_batch, of_stats = map(np.asarray, jax.jit(both).lower(*shapes).compile()(*values())[:2])
+    apart = float(np.max(np.abs(of_batch - of_stats)))
+    largest = float(np.max(np.abs([of_batch, of_stats])))
+    if apart > max(_TOLERANCE, float(jnp.finfo(of_batch.dtype).eps) ** 0.5) * largest:
+        raise base.UserError(
+            f"{name} returns statistics that are not those of its batch: on one batch its logits (up to {largest:.3g}) "
+            f"are {apart:.3g} apart without `stats` and with the statistics it returned. A running average would make "
+            "every metric along a path wrong. Use models.linen or models.nnx, which see to that, or let apply return "
+            "the moments of its batch: BatchNorm with momentum=0.0 (Flax's default is 0.99)."
+        )

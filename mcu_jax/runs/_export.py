@@ -1,0 +1,92 @@
+"""A model of a run, out of its directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+
+from mcu_jax import base, checkpoint, datasets, splits, text, training
+from mcu_jax.runs import _config, _connect_config, _directory, _jobs, _unlearn_config
+
+
+def export(
+    directory: str | os.PathLike[str],
+    to: str | os.PathLike[str],
+    *,
+    seed: int | None = None,
+    t: float | str | None = None,
+    method: str | None = None,
+    model: base.Model | None = None,
+    data: datasets.Data | None = None,
+) -> dict[str, Any]:
+    """Writes {"params": weights, "stats": BatchNorm statistics} of one model to `to`.
+
+    Without such layers the statistics are an empty tree. The checkpoint is `checkpoint.save`'s: plain orbax reads
+    `to`/arrays, and `original` and `pre` of a configuration take `to`. seed: default the run's first. t: of the path of
+    `unlearn`, "best" (the default) as the run chose it, or in [0, 1]. method: a model as `load` names it, in place of
+    the path's. model, data: as given to the run. Gives what was exported. Raises ConfigError for a run or a model there
+    is not, DamagedCheckpointError.
+    """
+    directory, to = pathlib.Path(directory), pathlib.Path(to)
+    with _config.checking():
+        if to.exists() and not checkpoint.exists(to) and (not to.is_dir() or any(to.iterdir())):
+            raise _config.ConfigError(f"{text.plain(to)} is there already, and is no checkpoint; choose another place")
+        if method is not None and t is not None:
+            raise _config.ConfigError("give either t, a point of the path, or a method, not both")
+        if not (directory / _directory.CONFIG).exists():
+            raise _config.ConfigError(f"{text.plain(directory)} is not a run directory")
+        config = _jobs.from_yaml(directory / _directory.CONFIG)
+        seed = config.seeds[0] if seed is None else seed
+        if method is not None:
+            params = _directory.load(directory, seed=seed, stage=method)
+        elif isinstance(config, _unlearn_config.Config):
+            path = _directory.load(directory, seed=seed)
+            t = _point(directory, seed, "best" if t is None else t)
+            params = jax.jit(_config.path_curve(config.curve)[0])(path, t)
+        else:
+            raise _config.ConfigError(
+                "a run of connect has no chosen point of a path; give a method, as original or npo"
+            )
+        resolve: Any = _unlearn_config.resolve if config.KIND == "unlearn" else _connect_config.resolve
+        resolved = resolve(config, model, data)
+        retain = splits.load(directory / "splits" / f"seed-{seed}.json", resolved.data.hash).retain
+        made = {"params": params, "stats": _stats(resolved, params, retain)}
+        exported = {"run": str(directory), "seed": seed, "method": method or "mcu", "t": t}
+        checkpoint.save(to, made, exported)
+    return exported
+
+
+def _point(directory: pathlib.Path, seed: int, t: float | str) -> float:
+    """On the path of one seed."""
+    if t == "best":
+        try:
+            rows = json.loads((directory / "results.json").read_text())["rows"]
+            return next(float(row["t"]) for row in rows if (row["method"], row["seed"]) == ("mcu", seed))
+        except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+            raise _config.ConfigError(
+                f"seed {seed} of {text.plain(directory)} has no finished choice of t; give the run's command again"
+            ) from error
+    try:
+        value = float(t)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value <= 1:
+        raise _config.ConfigError(f"t is best or a number from 0 to 1, given {text.show(t)}")
+    return value
+
+
+def _stats(resolved: _config.Resolved, params: base.Params, retain: Any) -> base.Stats:
+    """From retain data, as in every evaluation."""
+    rows = dict.fromkeys(("forget", "retain", "validation", "test"), retain)
+    problem = base.Problem(
+        model=resolved.model,
+        params=params,
+        data=resolved.data.examples,
+        num_classes=len(resolved.data.class_names),
+        **rows,
+    )
+    return training.refresh(problem, params)

@@ -1,0 +1,240 @@
+"""Makes the stages of a run that are missing: seeds side by side in one compiled call, or one by one."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import pathlib
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mcu_jax import checkpoint, training
+from mcu_jax.runs import _graph, _stages, _timing
+from mcu_jax.runs._graph import Graph, Stage
+from mcu_jax.runs._observer import InterruptedRunError, Observer
+from mcu_jax.runs._stages import Diverged, Made
+from mcu_jax.runs._timing import Spent
+
+SAVE_EVERY_SECONDS = 10.0
+"""How much work of a stage in progress may be lost to a kill."""
+
+Arguments = dict[str, Any]
+
+
+class Runner:
+    """Finished stages by reading them, others by making them. together: whether seeds are made side by side."""
+
+    def __init__(self, store: _stages.Store, observer: Observer, *, together: bool):
+        self.store, self.observer, self.together = store, observer, together
+        self.made: dict[str, Made] = {}
+        self.functions: dict[tuple, Callable] = {}
+
+    def run(self, graph: Graph) -> None:
+        """Makes what is missing, label by label. A stage that is given what diverged is left out.
+
+        Raises InterruptedRunError when asked to stop.
+        """
+        unfinished = [label for label, stages in graph.items() if self._missing(stages)]
+        for number, label in enumerate(unfinished, 1):
+            missing = [stage for stage in self._missing(graph[label]) if self.broken(stage) is None]
+            if not missing:
+                continue
+            if self.observer.should_stop():
+                raise InterruptedRunError(f"stopped before {label}")
+            cached = len(graph[label]) - len(missing)
+            self.observer.stage(label, [stage.seed for stage in missing], cached, number, len(unfinished))
+            with _timing.timed() as spent:
+                if self.together and not missing[0].on_host:
+                    self._side_by_side(missing)
+                else:
+                    self._one_by_one(missing)
+            self.observer.finished(label, spent.seconds, spent.compile_seconds)
+
+    def _missing(self, stages: Sequence[Stage]) -> list[Stage]:
+        return [stage for stage in stages if not self.store.has(stage)]
+
+    def read(self, stage: Stage) -> Any:
+        """What a stage came to; `Diverged` where it or anything that it needs has."""
+        return self.broken(stage) or self._get(stage).result
+
+    def spent(self, stage: Stage) -> Spent:
+        return Spent() if self._left_out(stage) else self._get(stage).spent
+
+    def broken(self, stage: Stage) -> Diverged | None:
+        """Why there is no result."""
+        if (cause := self._left_out(stage)) or not self.store.has(stage):
+            return cause
+        result = self._get(stage).result
+        return result if isinstance(result, Diverged) else None
+
+    def _left_out(self, stage: Stage) -> Diverged | None:
+        causes = (self.broken(source) for source in _graph.sources(stage))
+        return next((cause for cause in causes if cause), None)
+
+    def _get(self, stage: Stage) -> Made:
+        if stage.digest not in self.made:
+            self.made[stage.digest] = self.store.get(stage)
+        return self.made[stage.digest]
+
+    # How they are made.
+
+    def _arguments(self, stage: Stage) -> Arguments:
+        def value(given: _graph.Input) -> Any:
+            if isinstance(given, _graph.Leaf):
+                return given.make()
+            found = self.read(given) if isinstance(given, Stage) else self.read(given.stage)[given.name]
+            return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32) if isinstance(leaf, float) else leaf, found)
+
+        return {name: value(given) for name, given in stage.inputs.items()}
+
+    def _function(self, stage: Stage) -> Callable:
+        """The same for the same settings, so that it is compiled once."""
+        name = (stage.function, json.dumps(dict(stage.settings), sort_keys=True))
+        return self.functions.setdefault(name, functools.partial(stage.function, **stage.settings))
+
+    def _one_by_one(self, stages: list[Stage]) -> None:
+        # The first compiles for all. A small network keeps no CPU of several cores busy: there the others share it.
+        self._one(stages[0], beside=1)
+        count = min(len(stages) - 1, os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
+        if len(stages) > 1:
+            with futures.ThreadPoolExecutor(count) as pool:
+                started = [pool.submit(self._one, stage, beside=count) for stage in stages[1:]]
+                futures.wait(started, return_when=futures.FIRST_EXCEPTION)
+                pool.shutdown(cancel_futures=True)
+            for each in started:
+                if not each.cancelled():
+                    each.result()
+
+    def _one(self, stage: Stage, *, beside: int) -> None:
+        """beside: how many run at the same time, and share the seconds."""
+        watch = _Watch(self.store, [stage], self.observer)
+        with _timing.timed() as spent, training.monitored(watch):
+            try:
+                result = jax.device_get(self._function(stage)(**self._arguments(stage)))
+            except training.NonFiniteLossError as error:
+                result = Diverged(stage.label, stage.seed, error.step)
+        earlier = Spent(watch.earlier.seconds * beside, watch.earlier.compile_seconds * beside)
+        self._keep(stage, result, spent, earlier, beside)
+        self._stop_if_asked(stage)
+
+    def _side_by_side(self, stages: list[Stage]) -> None:
+        arguments = [self._arguments(stage) for stage in stages]
+        # Alone, a seed's last digits would not be those it has in company.
+        padded = arguments * 2 if len(arguments) == 1 else arguments
+        structure = jax.tree.structure(arguments[0])
+        # jax takes the entries of a dict in the order of their names.
+        inputs = sorted(stages[0].inputs.items())
+        axes = tuple(axis for name, given in inputs for axis in _axes(given, arguments[0][name]))
+        # What all seeds share is passed once, not stacked.
+        leaves = zip(axes, *map(jax.tree.leaves, padded), strict=True)
+        stacked = [each[0] if axis is None else _stack(*each) for axis, *each in leaves]
+        # Over leaves, because vmap fills the structures of in_axes with place-holders of no type. Not compiled as a
+        # whole: between the segments of its loops it can be looked at, saved and stopped.
+        function = jax.vmap(_over_leaves(_with_failures(self._function(stages[0])), structure), in_axes=axes)
+        watch = _Watch(self.store, stages, self.observer)
+        with _timing.timed() as spent, training.monitored(watch):
+            results, failed = jax.device_get(function(*stacked))
+        for i, stage in enumerate(stages):
+            steps = [int(step) for step in failed[i] if step >= 0]
+            diverged = Diverged(stage.label, stage.seed, steps[0]) if steps else None
+            result = jax.tree.map(lambda leaf, i=i: leaf[i], results)
+            self._keep(stage, diverged or result, spent, watch.earlier, len(stages))
+        shutil.rmtree(watch.place, ignore_errors=True)
+        self._stop_if_asked(stages[-1])
+
+    def _keep(self, stage: Stage, result: Any, spent: Spent, earlier: Spent, shared: int) -> None:
+        """earlier: what was spent on it before the run was interrupted."""
+        if not isinstance(result, Diverged):
+            if stage.values:
+                result = stage.values(result)
+            elif not _stages.is_finite(result):
+                result = Diverged(stage.label, stage.seed, 0)
+        seconds = (spent.seconds + earlier.seconds) / shared
+        compile_seconds = (spent.compile_seconds + earlier.compile_seconds) / shared
+        self.store.put(stage, Made(result, Spent(seconds, compile_seconds)))
+
+    def _stop_if_asked(self, stage: Stage) -> None:
+        if self.observer.should_stop():
+            raise InterruptedRunError(f"stopped after {stage.label}")
+
+
+def _axes(given: _graph.Input, value: Any) -> tuple[int | None, ...]:
+    axis = given.axes if isinstance(given, _graph.Leaf) else 0
+    return axis if isinstance(axis, tuple) else (axis,) * len(jax.tree.leaves(value))
+
+
+def _stack(*each: Any) -> Any:
+    """On the host, where stacking compiles nothing; random keys live on the device only."""
+    keys = jax.dtypes.issubdtype(each[0].dtype, jax.dtypes.prng_key)
+    return jnp.stack(each) if keys else np.stack(each)
+
+
+def _over_leaves(function: Callable, structure: Any) -> Callable:
+    return lambda *leaves: function(**jax.tree.unflatten(structure, leaves))
+
+
+def _with_failures(function: Callable) -> Callable:
+    """Gives (result, failed steps [loops]): what a loop under vmap cannot raise."""
+
+    def one(**arguments: Any) -> tuple[Any, Any]:
+        with training.failures() as failed:
+            result = function(**arguments)
+        return result, jnp.stack(failed) if failed else jnp.full(1, -1, jnp.int32)
+
+    return one
+
+
+class _Watch:
+    """The monitor of a stage of one seed, or of several side by side: progress, stopping, its loops' state on disk."""
+
+    def __init__(self, store: _stages.Store, stages: Sequence[Stage], observer: Observer):
+        self.stages, self.observer = stages, observer
+        self.place = store.partial(*stages)
+        self.loops = -1
+        self.began = time.perf_counter()
+        self.saved = time.monotonic()
+        self.earlier = Spent()
+
+    def start(self, template: training.Fit, steps: int) -> tuple[training.Fit, int] | None:
+        self.loops += 1
+        place = self._loop()
+        if not checkpoint.exists(place):
+            return None
+        left = checkpoint.load(place, {"fit": template, "step": np.zeros((), np.int64)})
+        meta = checkpoint.read_meta(place)
+        self.earlier = Spent(meta["seconds"], meta["compile_seconds"])
+        step = int(left["step"])
+        if step < steps:
+            self.observer.note(f"{self._name()}: going on at step {step} of {steps}")
+        return jax.tree.map(jnp.asarray, left["fit"]), step
+
+    def segment(self, state: training.Fit, step: int, steps: int, loss: np.ndarray) -> None:
+        for stage, each in zip(self.stages, np.atleast_1d(loss), strict=False):  # one alone is there twice
+            self.observer.progress(stage.label, stage.seed, step, steps, float(each))
+        stop = self.observer.should_stop()
+        # A finished loop is kept too: the stage may have another one to go.
+        if stop or step == steps or time.monotonic() - self.saved > SAVE_EVERY_SECONDS:
+            spent = _timing.since(self.began)
+            meta = {
+                "seconds": self.earlier.seconds + spent.seconds,
+                "compile_seconds": self.earlier.compile_seconds + spent.compile_seconds,
+            }
+            checkpoint.save(self._loop(), {"fit": state, "step": np.asarray(step, np.int64)}, meta)
+            self.saved = time.monotonic()
+        if stop:
+            raise InterruptedRunError(f"stopped in {self._name()}, at step {step} of {steps}")
+
+    def _name(self) -> str:
+        seeds = ", ".join(str(stage.seed) for stage in self.stages)
+        return f"{self.stages[0].label}, seed{'s' * (len(self.stages) > 1)} {seeds}"
+
+    def _loop(self) -> pathlib.Path:
+        return self.place / f"loop-{self.loops}"

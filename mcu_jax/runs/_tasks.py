@@ -1,0 +1,264 @@
+"""What every job has for each of its seeds: which examples stages are given of them, and the models to begin with.
+
+A seed is a replicate: it draws its own D_f, original and retrained model. Two jobs that state a stage alike find each
+other's, where they share their stages.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent import futures
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mcu_jax import methods, metrics, outputs, paths, registry, sources, splits
+from mcu_jax.base import Batch, Evaluation, Params, Problem
+from mcu_jax.runs import _config, _directory, _graph
+from mcu_jax.runs._graph import Leaf, Stage
+
+
+class Rows(NamedTuple):
+    """Which examples a stage may look at: indices into a data set's training examples, which its test examples follow.
+
+    forget_test: None where no class is forgotten.
+    """
+
+    forget: np.ndarray
+    retain: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    forget_test: np.ndarray | None = None
+
+    def unseen(self) -> Rows:
+        """For a stage that may not look at test examples: others, which it sees anyway, stand in for them."""
+        return self._replace(test=self.validation, forget_test=None if self.forget_test is None else self.forget)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Replicate:
+    """One seed of a run.
+
+    indices: by the fraction to forget, None for the run's own request. examples: of the whole data set, on the device;
+    all seeds share them.
+    """
+
+    resolved: _config.Resolved
+    seed: int
+    indices: Mapping[float | None, splits.Indices]
+    examples: Callable[[], Batch]
+    tasks: dict[Any, Leaf] = dataclasses.field(default_factory=dict)
+
+    def rows(self, fraction: float | None = None) -> Rows:
+        """All examples of a request, to evaluate on."""
+        data, indices, forgotten = self.resolved.data, self.indices[fraction], self.resolved.forgotten
+        n, validation, test_labels = data.train_size, indices.validation, data.test["y"]
+        test, forget_test = np.arange(len(test_labels)), None
+        if forgotten is not None:
+            validation = validation[data.train["y"][validation] != forgotten]
+            test, forget_test = np.flatnonzero(test_labels != forgotten), np.flatnonzero(test_labels == forgotten)
+        return Rows(
+            indices.forget, indices.retain, validation, n + test, None if forget_test is None else n + forget_test
+        )
+
+    def sampled(self, rows: Rows, size: int) -> Rows:
+        """With a seeded sample of at most so many examples of D_r and D_t."""
+
+        def sample(chosen: np.ndarray, seed: int) -> np.ndarray:
+            order = np.random.default_rng([seed, 2]).permutation(len(chosen))
+            return chosen[np.sort(order[:size])]
+
+        return rows._replace(retain=sample(rows.retain, self.seed), test=sample(rows.test, 0))
+
+    def task(self, rows: Rows) -> Leaf:
+        """A `Problem` without its original model, which is a stage."""
+        digests = [None if each is None else _config.digest(each.tolist()) for each in rows]
+        if tuple(digests) not in self.tasks:
+            data = self.resolved.data
+            identity = {
+                "data": data.hash,
+                "model": self.resolved.model_id,
+                "classes": len(data.class_names),
+                "augment": data.augment and data.augment.__name__,
+                **dict(zip(Rows._fields, digests, strict=True)),
+            }
+            self.tasks[tuple(digests)] = Leaf(identity, lambda: self._problem(rows), self._axes(rows))
+        return self.tasks[tuple(digests)]
+
+    def _problem(self, rows: Rows) -> Problem:
+        return Problem(
+            model=self.resolved.model,
+            params={},
+            data=self.examples(),
+            num_classes=len(self.resolved.data.class_names),
+            augment=self.resolved.data.augment,
+            **rows._asdict(),
+        )
+
+    def _axes(self, rows: Rows) -> tuple[int | None, ...]:
+        """Of the leaves of a task, in their order: seeds share the data and its fixed splits, and have D_f and D_r."""
+        own = ("forget", "retain", "forget_test")
+        task = Problem(self.resolved.model, {}, dict(self.resolved.data.examples), num_classes=0, **rows._asdict())
+        return tuple(0 if path[0].name in own else None for path, _ in jax.tree_util.tree_leaves_with_path(task))
+
+    def unseen(self, fraction: float | None = None) -> Leaf:
+        """The task as unlearning is given it: without test examples."""
+        return self.task(self.rows(fraction).unseen())
+
+    # The models to begin with.
+
+    @functools.cached_property
+    def original(self) -> Stage:
+        if self.resolved.original is not None:
+            brought = Leaf({"checkpoint": self.resolved.digests["original"]}, lambda: self.resolved.original)
+            return Stage("original", self.seed, take_up, {"params": brought})
+        train = self.indices[None].train
+        everything = self.task(Rows(train, train, train, train))._replace(axes=None)
+        return self._trained("original", everything, _graph.draw(self.seed, "original"))
+
+    def retrained(self, label: str, fraction: float | None = None, run: int = 0) -> Stage:
+        """The yardstick, trained as the original was."""
+        return self._trained(label, self.unseen(fraction), _graph.draw(self.seed, "retrain", run))
+
+    def _trained(self, label: str, task: Leaf, key: Leaf) -> Stage:
+        settings = {**dataclasses.asdict(self.resolved.config.train), "momentum": 0.9, "weight_decay": 5e-4}
+        return Stage(label, self.seed, train, {"task": task, "key": key}, settings)
+
+    def unlearned(
+        self, label: str, name: str, options: Mapping[str, Any], fraction: float | None = None, run: int = 0
+    ) -> Stage:
+        """The model of a method. run: each with a random key of its own."""
+        return Stage(label, self.seed, unlearn, self.begin(name, fraction, run), {"method": name, "options": options})
+
+    def begin(self, name: str, fraction: float | None = None, run: int = 0) -> dict[str, _graph.Input]:
+        """What is trained from the original is given: the task, the original, and a random key by this name."""
+        key = _graph.draw(self.seed, name, run)
+        return {"task": self.unseen(fraction), "original": self.original, "key": key}
+
+
+def replicates(
+    directory: _directory.RunDirectory, resolved: _config.Resolved, fractions: Iterable[float] = ()
+) -> list[Replicate]:
+    """The seeds of a run. fractions: of requests beside the run's own.
+
+    Raises SplitError where there are too few examples, or saved indices cannot be used; UserError for data or a model
+    that cannot be worked on.
+    """
+    config, data, pool = resolved.config, resolved.data, resolved.pool
+    _check_classes(resolved, pool[1])
+    asked = (None, *fractions)
+    examples = functools.cache(lambda: jax.tree.map(jnp.asarray, dict(data.examples)))
+    each_seed = [
+        Replicate(resolved, seed, {each: _indices(directory, resolved, pool, seed, each) for each in asked}, examples)
+        for seed in config.seeds
+    ]
+    _check(resolved, each_seed[0].rows())
+    return each_seed
+
+
+def _check(resolved: _config.Resolved, rows: Rows) -> None:
+    """Raises UserError for data or a model that cannot be worked on, before any work."""
+    data, classes = resolved.data, len(resolved.data.class_names)
+    task = Problem(resolved.model, {}, data.examples, num_classes=classes, **rows._asdict())
+    outputs.check(task, _config.shapes(resolved.model, data))
+
+
+def seeds_fit_together(resolved: _config.Resolved) -> bool:
+    """Whether the network is made for seeds side by side: convolutions are not, on any backend."""
+    model, x = resolved.model, outputs.inputs(sources.take(resolved.data.examples, np.arange(1)))
+    blank = jax.eval_shape(lambda: model.init(jax.random.key(0), x))
+    return not paths.convolves(lambda params: model.apply(params, x)[0], blank)
+
+
+def _check_classes(resolved: _config.Resolved, validation: np.ndarray) -> None:
+    """Raises SplitError where the forgotten class leaves nothing to evaluate on."""
+    data, forgotten = resolved.data, resolved.forgotten
+    for name, y in (("validation", data.train["y"][validation]), ("test", data.test["y"])):
+        if (y == forgotten).all():
+            raise splits.SplitError(f"the {name} set is empty without the forgotten class {forgotten}")
+    if forgotten is not None and not (data.test["y"] == forgotten).any():
+        raise splits.SplitError(f"the test set has no example of the forgotten class {forgotten}")
+
+
+def _indices(
+    directory: _directory.RunDirectory,
+    resolved: _config.Resolved,
+    pool: tuple[np.ndarray, np.ndarray],
+    seed: int,
+    fraction: float | None,
+) -> splits.Indices:
+    """Saved, or drawn anew: nested in each other, for one seed, where several fractions are asked for."""
+    name = f"seed-{seed}" if fraction is None else f"seed-{seed}-random-{fraction:g}"
+    data, (train, validation) = resolved.data, pool
+    indices = directory.saved_indices(name, data.hash)
+    if indices is None:
+        forgotten = None if fraction else resolved.forgotten
+        if fraction is None and resolved.forget is not None:
+            forget, retain = resolved.forget, np.setdiff1d(train, resolved.forget)
+        elif forgotten is None:
+            forget, retain = splits.random_forget(train, fraction or resolved.fraction or 0.0, seed)
+        else:
+            forget, retain = splits.class_forget(train, data.train["y"], forgotten)
+        indices = splits.Indices(data.hash, train, validation, forget, retain, forgotten)
+    directory.indices[name] = indices
+    return indices
+
+
+# Functions of stages
+
+
+def given(task: Problem, original: Params) -> Problem:
+    """The problem that a task is with its original model."""
+    return dataclasses.replace(task, params=original)
+
+
+def take_up(params: Params) -> Params:
+    """The user's own model."""
+    return jax.tree.map(jnp.asarray, params)
+
+
+def train(task: Problem, key: Any, **settings: Any) -> Params:
+    """A model from scratch on D_r; the original has all examples there."""
+    return methods.retrain(task, key, **settings)
+
+
+def unlearn(task: Problem, original: Params, key: Any, *, method: str, options: Mapping[str, Any]) -> Params:
+    function = getattr(methods, method)
+    return function(given(task, original), key, **registry.arguments(function, options))
+
+
+def evaluate(task: Problem, params: Params) -> Evaluation:
+    return metrics.evaluate(task, params)
+
+
+def metric_values(evaluation: Evaluation) -> dict[str, float]:
+    """UA, RA, TA, MIA as fractions; where a class is forgotten, UA_test too."""
+    values = {name: float(value) for name, value in accuracies(evaluation).items()}
+    return {**values, "MIA": attack(evaluation)}
+
+
+@jax.jit
+def accuracies(evaluation: Evaluation) -> dict[str, Any]:
+    """The metrics that are accuracies, by name."""
+    values = {"UA": metrics.ua(evaluation), "RA": metrics.ra(evaluation), "TA": metrics.ta(evaluation)}
+    return values if evaluation.forget_test is None else {**values, "UA_test": metrics.ua_test(evaluation)}
+
+
+def attacks(evaluation: Evaluation) -> list[float]:
+    """MIA at every t of an evaluation along a path, as many at a time as there are cores."""
+    evaluation = jax.device_get(evaluation)
+    points = [jax.tree.map(lambda leaf, i=i: leaf[i], evaluation) for i in range(len(evaluation.forget.loss))]
+    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(attack, points))
+
+
+def attack(evaluation: Evaluation) -> float:
+    """MIA; NaN where a score is not finite, which no attack can be fitted to."""
+    splits = (evaluation.forget, evaluation.retain, evaluation.test)
+    finite = all(np.isfinite(np.asarray(scores.loss)).all() for scores in splits)
+    return metrics.mia(evaluation) if finite else float("nan")

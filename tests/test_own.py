@@ -1,0 +1,294 @@
+"""What a user brings: models, arrays, checkpoints and forget sets, and what a run gives away."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from conftest import SMALL, normed_apply
+
+from mcu_jax import checkpoint, cli, curves, datasets, models, runs, splits
+
+pytestmark = pytest.mark.usefixtures("kept_compilations")
+
+MODEL = """
+from mcu_jax import models
+
+def net(num_classes):
+    return models.mlp(num_classes=num_classes, hidden=(4,))
+
+fixed = models.mlp(num_classes=10, hidden=(8,))
+number = 3
+
+def wrong():
+    return 3
+
+def fails():
+    raise KeyError("x")
+"""
+
+
+@pytest.fixture
+def place(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, digits: datasets.Data) -> pathlib.Path:
+    """A working directory with one's own files."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(MODEL)
+    arrays = {
+        "train_x": digits.train["x"],
+        "train_y": digits.train["y"],
+        "test_x": digits.test["x"],
+        "test_y": digits.test["y"],
+    }
+    np.savez(tmp_path / "own.npz", **{name: array[:200] for name, array in arrays.items()})
+    (tmp_path / "forget.json").write_text(json.dumps(list(range(0, 40, 2))))
+    return tmp_path
+
+
+def resolve(**settings: object) -> object:
+    return runs.resolve(runs.from_mapping({**SMALL, **settings}))
+
+
+def test_what_cannot_be_worked_on_is_refused_before_any_work(digits: datasets.Data, tmp_path: pathlib.Path) -> None:
+    x = digits.examples["x"].astype(np.float32)
+    x[int(splits.carve(digits.train_size, 60, 40, 0)[0][3]), 2, 2] = np.nan
+    config = runs.from_mapping({**SMALL, "out": str(tmp_path / "run"), "model": "own"})
+    model = models.mlp(num_classes=10)
+    broken = digits._replace(examples={**digits.examples, "x": x})
+    with pytest.raises(runs.ConfigError, match=r"'x' of example \d+ holds NaN"):
+        runs.unlearn(config, model=model, data=broken)
+    with pytest.raises(runs.ConfigError, match="the model gives 9 classes, num_classes is 10"):
+        runs.unlearn(config, model=models.mlp(num_classes=9), data=digits)
+    assert not (tmp_path / "run").exists()
+
+
+# Everything at once
+
+
+def test_a_run_of_ones_own_model_data_weights_and_forget_set(place: pathlib.Path, capsys) -> None:
+    data = datasets.npz("own.npz")
+    model = models.mlp(num_classes=10, hidden=(4,))
+    for seed, name in enumerate(("original", "pre")):
+        checkpoint.save(place / name, model.init(jax.random.key(seed), data.train["x"][:1]))
+    own = "--model own.py:net --data own.npz --original original --pre ./pre --forget forget.json"
+    flags = "--train-size 60 --validation-size 40 --train.epochs 1 --epochs 1 --points 5 --sample 20 --seeds 0 1"
+    command = ["unlearn", *own.split(), *flags.split(), "--out", "run"]
+    assert cli.run([*command, "--quiet"]) == 0
+    split = json.loads((place / "run" / "splits" / "seed-1.json").read_text())
+    assert split["forget"] == list(range(0, 40, 2))
+    assert len(split["train"]) == 60
+    assert set(split["forget"]) < set(split["train"])
+    for seed in (0, 1):
+        for name in ("original", "./pre"):
+            found = runs.load(place / "run", seed=seed, stage=name)
+            assert checkpoint.digest(found) == checkpoint.digest(checkpoint.load(place / name))
+
+    # The same run by other names of the same files, from its own configuration, and not with other content.
+    (place / "elsewhere").mkdir()
+    (place / "forget.json").rename(place / "elsewhere" / "set.json")
+    again = ["unlearn", "--config", "run/config.yaml", "--forget", "elsewhere/set.json", "--out", "run", "--dry-run"]
+    assert cli.run(again) == 0
+    assert " path: 0 to compute, 2 finished" in capsys.readouterr().out
+    (place / "elsewhere" / "set.json").write_text(json.dumps({"forget": list(range(1, 41, 2)), "data_hash": data.hash}))
+    assert cli.run(again) == 2
+    assert "forget is" in capsys.readouterr().err
+
+
+def test_python_objects_are_known_by_the_names_they_are_given(place: pathlib.Path) -> None:
+    data, model = datasets.npz("own.npz"), models.mlp(num_classes=10, hidden=(4,))
+    settings = {**SMALL, "train": {"epochs": 1}, "epochs": 1, "out": "run", "model": "net-1", "seeds": [0]}
+    made = runs.unlearn(runs.from_mapping(settings), model=model, data=data)
+    assert made.results["config"]["dataset"] == "own"
+    kernel = runs.load("run", stage="original")["dense0"]["kernel"]
+    assert kernel.shape == (64, 4)
+    with pytest.raises(runs.ConfigError, match="needs a name"):
+        runs.unlearn(runs.from_mapping({**settings, "model": None}), model=model, data=data)
+    with pytest.raises(runs.ConfigError, match="run of another configuration: model is named:net-1 there, named:net-2"):
+        runs.unlearn(runs.from_mapping({**settings, "model": "net-2"}), model=model, data=data)
+
+
+# A sample
+
+
+def test_a_sample_is_what_metrics_are_of(place: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {
+        **SMALL,
+        "train": {"epochs": 1},
+        "epochs": 1,
+        "seeds": [0],
+        "stages": "stages",
+        "mask": {"kind": "none"},
+    }
+    whole = runs.unlearn(runs.from_mapping({**settings, "out": "whole"})).results["rows"]
+    part = runs.unlearn(runs.from_mapping({**settings, "out": "part", "sample": 7})).results["rows"]
+    for row, sampled in zip(whole, part, strict=True):
+        assert sampled["TA"] * 7 == pytest.approx(round(sampled["TA"] * 7), abs=1e-5)
+        assert row["method"] in ("linear", "mcu") or row["UA"] == sampled["UA"]
+    assert whole[0]["TA"] != part[0]["TA"]
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"model": "own.py:nett"},
+            r"no model in own.py 'nett'; did you mean 'net'\? There are: net, fixed, wrong, fails",
+        ),
+        ({"model": "own.py:number"}, "no model in own.py 'number'"),
+        ({"model": "own.py:wrong"}, "wrong must be a mcu_jax.Model, or a function that returns one"),
+        ({"model": "own.py:fails"}, "fails failed: KeyError: 'x'"),
+        ({"model": "bad.py:net"}, "bad.py cannot be run: SyntaxError"),
+        ({"model": "none.py:net"}, "none.py cannot be read: No such file"),
+        (
+            {"original": "other"},
+            r"original is of another model .* expected leaf dense0/bias .*\[64\].* is float32\[5\]",
+        ),
+        ({"pre": "./other"}, r"pre is of another model .* expected leaf dense0/bias .*\[64\].* is float32\[5\]"),
+        ({"original": "nan"}, "not finite"),
+        ({"original": "none"}, "no checkpoint in none"),
+        ({"forget": "none.json"}, "none.json cannot be read"),
+        ({"forget": "bad.json"}, "not JSON"),
+        ({"forget": [[3]]}, "takes a word"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_used_is_refused(change: dict, message: str, place: pathlib.Path) -> None:
+    (place / "bad.py").write_text("def")
+    (place / "bad.json").write_text("[1, 2")
+    x = datasets.load("digits").train["x"][:1]
+    checkpoint.save("other", models.mlp(num_classes=10, hidden=(5,)).init(jax.random.key(0), x))
+    whole = models.mlp(num_classes=10, hidden=(64,)).init(jax.random.key(0), x)
+    checkpoint.save("nan", jax.tree.map(lambda leaf: leaf * np.nan, whole))
+    with pytest.raises(runs.ConfigError, match=message):
+        resolve(**change)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "0 of 1200 training examples"),
+        (list(range(1200)), "1200 of 1200 training examples: give some, not all"),
+        ([0, 1, 1], "1 indices twice"),
+        ([0, 1200], "lie from 0 to 1199, given 1200"),
+        ([-1], "given -1"),
+        ([10**30], "given 1000000"),
+        ([0.5], "a list of whole numbers"),
+        ([True], "a list of whole numbers"),
+        ({"indices": [1]}, "a list of whole numbers"),
+        ({"forget": [1], "data_hash": "abc"}, "data of hash abc"),
+        (list(range(60)), "retain set is empty"),
+    ],
+    ids=lambda part: str(part)[:30],
+)
+def test_forget_sets_are_checked(content: object, message: str, place: pathlib.Path) -> None:
+    (place / "set.json").write_text(json.dumps(content))
+    with pytest.raises(runs.ConfigError, match=message):
+        resolve(forget="set.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"test_y": None}, "it lacks test_y"),
+        ({"train_y": np.zeros(3, int)}, r"they are \[10, 2\] and \[3\]"),
+        ({"train_x": np.full((10, 2), np.nan)}, "train_x is not finite in 10 examples, the first 0"),
+        ({"train_x": np.zeros((10, 2), int)}, "train_x must be uint8 or floats, it is int64"),
+        ({"train_x": np.zeros((0, 2)), "train_y": np.zeros(0, int)}, "not empty"),
+        ({"test_x": np.zeros((10, 3))}, r"train_x is \[2\], float32, one of test_x is \[3\]"),
+        ({"test_y": np.full(10, -1)}, "test_y must be whole numbers from 0 on"),
+        ({"test_y": np.zeros(10)}, "float64"),
+        ({"train_x": np.array([None] * 10)}, "cannot be used"),
+    ],
+    ids=lambda part: str(part)[:30],
+)
+def test_arrays_are_checked(change: dict, message: str, tmp_path: pathlib.Path) -> None:
+    arrays = {
+        "train_x": np.zeros((10, 2)),
+        "train_y": np.arange(10),
+        "test_x": np.zeros((10, 2)),
+        "test_y": np.arange(10),
+    }
+    np.savez(tmp_path / "a.npz", **{name: array for name, array in {**arrays, **change}.items() if array is not None})
+    with pytest.raises(ValueError, match=message):
+        datasets.npz(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY", b"text"])
+def test_a_file_that_holds_no_arrays_is_refused(content: bytes, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"the data file .* cannot be"):
+        datasets.npz(tmp_path / "a.npz")
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    with pytest.raises(ValueError, match=r"the data file .* cannot be used"):
+        datasets.npz(tmp_path / "a.npy")
+
+
+# Out of a run
+
+
+def test_the_chosen_model_is_exported(finished: runs.Run, tmp_path: pathlib.Path, capsys) -> None:
+    import orbax.checkpoint as ocp
+
+    to = tmp_path / "model"
+    assert cli.run(["export", str(finished.directory), "--seed", "1", "--t", "best", "--to", str(to)]) == 0
+    (t,) = (row["t"] for row in finished.results["rows"] if (row["method"], row["seed"]) == ("mcu", 1))
+    assert f"mcu of seed 1 at t = {t:g}, written to {to}" in capsys.readouterr().out
+    expected = curves.bezier(runs.load(finished.directory, seed=1), t)
+    with ocp.StandardCheckpointer() as checkpointer:
+        found = checkpointer.restore(to / "arrays")["params"]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, expected)
+    assert cli.run(["export", str(finished.directory), "--method", "retrain", "--to", str(to)]) == 0
+    retrained = runs.load(finished.directory, stage="retrain")
+    assert checkpoint.digest(checkpoint.load(to)["params"]) == checkpoint.digest(retrained)
+    assert runs.resolve(runs.from_mapping({**SMALL, "original": str(to)})).digests["original"] == checkpoint.digest(
+        retrained
+    )
+
+
+def test_an_exported_model_has_its_statistics(tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+    arrays = {"train_x": rng.normal(size=(60, 4)), "train_y": np.arange(60) % 3}
+    arrays |= {"test_x": arrays["train_x"][:20], "test_y": arrays["train_y"][:20]}
+    np.savez(tmp_path / "a.npz", **arrays)
+    data = datasets.npz(tmp_path / "a.npz")
+
+    def init(key: jax.Array, x: object) -> dict:
+        return {"v": jax.numpy.eye(4), "w": jax.random.normal(key, (4, 3))}
+
+    own = {"model": models.adapt(normed_apply, init=init), "data": data}
+    settings = {"model": "normed", "train_size": 40, "validation_size": 10, "forget": "random:0.2", "points": 4}
+    settings |= {"epochs": 1, "train": {"epochs": 1}, "mask": {"kind": "none"}, "pre": "gradient_ascent:epochs=1"}
+    config = runs.from_mapping({**settings, "seeds": [0], "out": str(tmp_path / "run")})
+    runs.unlearn(config, **own)
+    runs.export(tmp_path / "run", tmp_path / "model", t=0.5, **own)
+    found = checkpoint.load(tmp_path / "model")
+    split = json.loads((tmp_path / "run" / "splits" / "seed-0.json").read_text())
+    hidden = data.train["x"][np.array(split["retain"])] @ found["params"]["v"]
+    np.testing.assert_allclose(found["stats"]["norm"]["mean"], hidden.mean(0), atol=1e-5)
+    np.testing.assert_allclose(found["stats"]["norm"]["var"], hidden.var(0), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"t": 1.5}, "a number from 0 to 1, given 1.5"),
+        ({"t": "worst"}, "best or a number"),
+        ({"seed": 7}, "no seed 7; there are: 0, 1"),
+        ({"method": "npo"}, "no stage 'npo'"),
+        ({"method": "retrain", "t": 0.5}, "not both"),
+    ],
+    ids=str,
+)
+def test_what_there_is_not_is_not_exported(
+    options: dict, message: str, finished: runs.Run, tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(runs.ConfigError, match=message):
+        runs.export(finished.directory, tmp_path / "to", **options)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(runs.ConfigError, match="is there already"):
+        runs.export(finished.directory, tmp_path / "full")
