@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import fcntl
+import gc
 import os
 import pathlib
 from collections.abc import Callable, Iterator
@@ -33,6 +34,16 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from mcu_jax import datasets, methods, models, runs, splits, training
 from mcu_jax.base import Problem
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_compiled_programs() -> Iterator[None]:
+    """Each holds memory maps, of which Linux gives a process 65,530; where they run out the compiler crashes."""
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 Shows: `mcu-jax unlearn` stays within a minute and 2 GB on 2 cores, and five seeds together cost less than two alone.
 Run: python experiments/benchmarks/commands.py
 Time: 50 seconds on 2 x86-64 CPU cores, jax 0.10.2.
-Result: one seed 21 s, five seeds 25 s (1.16 times as long), peak memory 0.74 GB; experiments/results/commands.json.
+Result: one seed 20 s, five seeds 23 s (1.14 times as long), peak memory 1.0 GB; experiments/results/commands.json.
 """
 
 from __future__ import annotations
