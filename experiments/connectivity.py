@@ -6,7 +6,7 @@ Time: digits, a smaller version, 100 seconds; fashion_mnist, by earlier code, 2 
 first and last ten; on 2 x86-64 CPU cores, jax 0.10.2.
 Result: on fashion_mnist F4 by task is undecided, of optimisers only help is shown, F3 asked of straight lines alone,
 all else holds, as the table.md files count it; README says how far that carries.
-Six runs of `mcu-jax connect`, which share their stages in experiments/runs/stages: all pairs of ten methods; one pair
+Six runs of `mcu-jax connect`, which share their stages in experiments/runs/stages: all pairs of six methods; one pair
 with all there is to measure; trained curves between two runs of some; curricula; optimisers; sizes of the forget set.
 Writes experiments/results/connectivity_DATASET/table.md and, by run, {environment.json, results.json, results.csv.gz,
 figures}. The claims are read off those tables in claims.py.
@@ -29,7 +29,11 @@ from mcu_jax import report, runs
 HERE = pathlib.Path(__file__).parent
 
 RUNS: dict[str, dict[str, Any]] = {
-    "methods": {"grid": "methods", "also": ("mia",)},
+    "methods": {
+        "grid": "methods",
+        "methods": ("finetune", "neggrad_plus", "random_label", "salun", "npo", "scrub"),
+        "also": ("mia",),
+    },
     "pair": {
         "a": "random_label",
         "b": "salun",
@@ -39,20 +43,13 @@ RUNS: dict[str, dict[str, Any]] = {
     "curves": {"grid": "seeds", "curve": ("linear", "bezier"), "methods": ("random_label", "salun", "scrub")},
     "curriculum": {"grid": "curriculum", "methods": ("npo", "random_label")},
     "optimizer": {"grid": "optimizer", "methods": ("npo", "random_label")},
-    "sizes": {"grid": "sizes", "methods": ("npo",), "retrains": 1},
+    "sizes": {"grid": "sizes", "methods": ("npo",), "sizes": (0.02, 0.06, 0.1), "retrains": 1},
 }
 DATASETS: dict[str, dict[str, Any]] = {
     # As many retain images as the smallest D_r holds: then all sizes share their compiled code.
     "digits": {"sample": 270},
     "fashion_mnist": {"forget": "random:0.1"},
 }
-SMALL: dict[str, dict[str, Any]] = {
-    "methods": {"methods": ("finetune", "neggrad_plus", "random_label", "salun", "npo", "scrub")},
-    "curriculum": {"methods": ("npo",)},
-    "optimizer": {"methods": ("npo",)},
-    "sizes": {"sizes": (0.02, 0.06, 0.1)},
-}
-"""The digits' version of some runs: a net so small compiles longer than it runs."""
 
 
 class Lines(runs.Silent):
@@ -69,6 +66,7 @@ def main() -> None:
     asked = parser.parse_args()
     kept = HERE / "results" / f"connectivity_{asked.dataset}"
     if asked.dataset == "digits":
+        # A net so small compiles longer than it runs.
         jax.config.update("jax_disable_most_optimizations", True)
     # The runs compile much the same.
     jax.config.update("jax_compilation_cache_dir", str((HERE / "runs" / "compiled").absolute()))
@@ -79,7 +77,7 @@ def main() -> None:
             data_dir=asked.data_dir,
             out=str(HERE / "runs" / f"connectivity-{asked.dataset}-{name}"),
             stages=str(HERE / "runs" / "stages"),
-            **{**DATASETS[asked.dataset], **settings, **(SMALL.get(name, {}) if asked.dataset == "digits" else {})},
+            **{**DATASETS[asked.dataset], **settings},
         )
         run = runs.connect(config, Lines())
         found[name] = report.read(run.directory)
