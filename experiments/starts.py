@@ -3,7 +3,7 @@ C5 (effective region) of Shi & Wang 2025, arXiv 2505.10859.
 
 Run:  python experiments/starts.py digits
       python experiments/starts.py fashion_mnist --data-dir DIR
-Time: digits 31 s on 2 x86-64 CPU cores, jax 0.10.2. fashion_mnist, by earlier code, 48 minutes of CPU time on cores
+Time: digits 31 s on 2 x86-64 CPU cores, jax 0.10.2; fashion_mnist 24 minutes of CPU time there, in 32 minutes on cores
     shared with other work.
 Result: MCU's avg_gap is below its start's, but from NegGrad+ on digits that is not shown (-1.63 [-3.67, +0.41] points),
     and from NegGrad+ the straight line is as good on both data sets. t* falls in [0.75, 1] only from fine-tuning on
