@@ -27,12 +27,7 @@ Optimizer: TypeAlias = Callable[..., Any] | optax.GradientTransformation
 
 
 def make(
-    optimizer: Optimizer,
-    lr: Any = None,
-    momentum: Any = None,
-    weight_decay: Any = None,
-    *,
-    clip: Any = None,
+    optimizer: Optimizer, lr: Any = None, momentum: Any = None, weight_decay: Any = None, *, clip: Any = None
 ) -> Partial:
     """A function of no argument that gives the optax chain; its numbers are leaves, so that new ones compile nothing.
 
@@ -104,17 +99,11 @@ def _cosine(lr: Any, steps: Any, count: Any) -> Float[Array, ""]:
 
 
 def adam(
-    lr: Any,
-    weight_decay: Any = 0.0,
-    *,
-    b1: Annotated[Any, Decay] = 0.9,
-    b2: Annotated[Any, Decay] = 0.999,
+    lr: Any, weight_decay: Any = 0.0, *, b1: Annotated[Any, Decay] = 0.9, b2: Annotated[Any, Decay] = 0.999
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2017, arXiv 1711.05101)."""
     return optax.chain(
-        _lenient(optax.scale_by_adam(b1, b2)),
-        optax.add_decayed_weights(weight_decay),
-        optax.scale_by_learning_rate(lr),
+        _lenient(optax.scale_by_adam(b1, b2)), optax.add_decayed_weights(weight_decay), optax.scale_by_learning_rate(lr)
     )
 
 
@@ -175,9 +164,7 @@ def sophia_fisher(
     h: running mean of squared batch gradients; B: `scale` (Cheng & Amiri 2025, arXiv 2504.06407; β₁ applied once).
     """
     return optax.chain(
-        scale_by_fisher(b1, b2, rho * scale),
-        optax.add_decayed_weights(weight_decay),
-        optax.scale_by_learning_rate(lr),
+        scale_by_fisher(b1, b2, rho * scale), optax.add_decayed_weights(weight_decay), optax.scale_by_learning_rate(lr)
     )
 
 

@@ -21,12 +21,7 @@ def bad_teacher(
     T: `temperature` of all softmaxes (Chundawat et al. 2022, arXiv 2205.08210). Raises ValueError for a model that
     cannot be initialised.
     """
-    return training.unlearn(
-        problem,
-        objective(problem, key, temperature=temperature),
-        key,
-        train,
-    )
+    return training.unlearn(problem, objective(problem, key, temperature=temperature), key, train)
 
 
 def objective(problem: Problem, key: RandomKey, *, temperature: Any) -> training.Objective:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,10 +13,7 @@ from mcu_jax.base import Model, Params, Problem, RandomKey, UserError
 
 
 def boundary_expand(
-    problem: Problem,
-    key: RandomKey,
-    *,
-    train: training.Training = training.Training(lr=1e-5),
+    problem: Problem, key: RandomKey, *, train: training.Training = training.Training(lr=1e-5)
 ) -> Params:
     """Boundary expand: D_f is taught to a class of its own, then dropped (Chen et al. 2023, arXiv 2303.11570).
 
@@ -31,17 +29,8 @@ def boundary_expand(
     kernel = _head(problem.model, problem.params)["kernel"]
     column = jax.random.normal(init_key, kernel.shape[:1]) / jnp.sqrt(kernel.shape[0])
     widened = (problem.params, {"kernel": column, "bias": jnp.zeros(())})
-    widened = training.fit(
-        training.Objective(Partial(_terms, problem), (training.forget(problem),)),
-        widened,
-        problem.data,
-        fit_key,
-        optimizer=train.make_optimizer(),
-        curriculum=train.make_curriculum(),
-        epochs=train.epochs,
-        batch_size=train.batch_size,
-    ).state
-    return widened[0]
+    objective = training.Objective(Partial(_terms, problem), (training.forget(problem),))
+    return training.unlearn(dataclasses.replace(problem, params=widened), objective, fit_key, train)[0]
 
 
 def _terms(problem: Problem, widened: tuple[Params, Params], batches: tuple, now: training.Now) -> Any:

@@ -10,22 +10,12 @@ from mcu_jax import outputs, training
 from mcu_jax.base import Params, Problem, RandomKey
 
 
-def delete(
-    problem: Problem,
-    key: RandomKey,
-    *,
-    train: training.Training = training.Training(),
-) -> Params:
+def delete(problem: Problem, key: RandomKey, *, train: training.Training = training.Training()) -> Params:
     """DELETE: min KL(q ‖ p) on D_f, q the softmax of θ_o's logits without the true class.
 
     Zhou et al. 2025, arXiv 2503.23751. Needs no retain data.
     """
-    return training.unlearn(
-        problem,
-        objective(problem, key),
-        key,
-        train,
-    )
+    return training.unlearn(problem, objective(problem, key), key, train)
 
 
 def objective(problem: Problem, key: RandomKey) -> training.Objective:

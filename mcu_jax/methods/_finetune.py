@@ -9,18 +9,10 @@ from mcu_jax.base import Params, Problem, RandomKey
 
 
 def finetune(
-    problem: Problem,
-    key: RandomKey,
-    *,
-    train: training.Training = training.Training(weight_decay=5e-4),
+    problem: Problem, key: RandomKey, *, train: training.Training = training.Training(weight_decay=5e-4)
 ) -> Params:
     """Fine-tuning on D_r: min L_r (Golatkar et al. 2020, arXiv 1911.04933)."""
-    return training.unlearn(
-        problem,
-        objective(problem, key),
-        key,
-        train,
-    )
+    return training.unlearn(problem, objective(problem, key), key, train)
 
 
 def objective(problem: Problem, key: RandomKey) -> training.Objective:

@@ -22,10 +22,7 @@ def grad_diff(
     γ: `forget_weight`, α: `retain_weight`. An epoch is one pass over D_f. Without a minimum, as gradient ascent.
     """
     return training.unlearn(
-        problem,
-        objective(problem, key, forget_weight=forget_weight, retain_weight=retain_weight),
-        key,
-        train,
+        problem, objective(problem, key, forget_weight=forget_weight, retain_weight=retain_weight), key, train
     )
 
 

@@ -9,18 +9,10 @@ from mcu_jax.base import Params, Problem, RandomKey
 
 
 def gradient_ascent(
-    problem: Problem,
-    key: RandomKey,
-    *,
-    train: training.Training = training.Training(epochs=5, lr=1e-4),
+    problem: Problem, key: RandomKey, *, train: training.Training = training.Training(epochs=5, lr=1e-4)
 ) -> Params:
     """Gradient ascent on D_f: min −L_f, stopped early for want of a minimum (Thudi et al. 2021, arXiv 2109.13398)."""
-    return training.unlearn(
-        problem,
-        objective(problem, key),
-        key,
-        train,
-    )
+    return training.unlearn(problem, objective(problem, key), key, train)
 
 
 def objective(problem: Problem, key: RandomKey) -> training.Objective:

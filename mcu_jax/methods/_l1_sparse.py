@@ -17,12 +17,7 @@ def l1_sparse(
     train: training.Training = training.Training(),
 ) -> Params:
     """ℓ₁-sparse unlearning: min L_r + α_e ‖θ‖₁, α_e falling linearly to 0 (Jia et al. 2023, arXiv 2304.04934)."""
-    return training.unlearn(
-        problem,
-        objective(problem, key, alpha=alpha),
-        key,
-        train,
-    )
+    return training.unlearn(problem, objective(problem, key, alpha=alpha), key, train)
 
 
 def objective(problem: Problem, key: RandomKey, *, alpha: Any) -> training.Objective:

@@ -18,9 +18,6 @@ def neg_tv(
 ) -> Params:
     """Negated task vector: θ_o − α(θ_ft − θ_o), θ_ft fine-tuned on D_f (Ilharco et al. 2022, arXiv 2212.04089)."""
     tuned = training.unlearn(
-        problem,
-        _finetune.objective(problem, key)._replace(streams=(training.forget(problem),)),
-        key,
-        train,
+        problem, _finetune.objective(problem, key)._replace(streams=(training.forget(problem),)), key, train
     )
     return optax.tree.add_scale(problem.params, -alpha, optax.tree.sub(tuned, problem.params))

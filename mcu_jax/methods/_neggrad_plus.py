@@ -17,12 +17,7 @@ def neggrad_plus(
     train: training.Training = training.Training(weight_decay=5e-4),
 ) -> Params:
     """NegGrad+: min L_r − β L_f, a batch of either at every step (Kurmanji et al. 2023, arXiv 2302.09880)."""
-    return training.unlearn(
-        problem,
-        objective(problem, key, beta=beta),
-        key,
-        train,
-    )
+    return training.unlearn(problem, objective(problem, key, beta=beta), key, train)
 
 
 def objective(problem: Problem, key: RandomKey, *, beta: Any) -> training.Objective:

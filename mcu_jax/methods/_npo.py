@@ -23,12 +23,7 @@ def npo(
     the sum over its tokens. As β → 0 this is gradient ascent; unlike it, it is bounded below. α: `retain_weight`. An
     epoch is one pass over D_f.
     """
-    return training.unlearn(
-        problem,
-        objective(problem, key, beta=beta, retain_weight=retain_weight),
-        key,
-        train,
-    )
+    return training.unlearn(problem, objective(problem, key, beta=beta, retain_weight=retain_weight), key, train)
 
 
 def objective(problem: Problem, key: RandomKey, *, beta: Any, retain_weight: Any) -> training.Objective:

@@ -10,22 +10,12 @@ from mcu_jax import outputs, training
 from mcu_jax.base import Params, Problem, RandomKey
 
 
-def random_label(
-    problem: Problem,
-    key: RandomKey,
-    *,
-    train: training.Training = training.Training(),
-) -> Params:
+def random_label(problem: Problem, key: RandomKey, *, train: training.Training = training.Training()) -> Params:
     """Random labels: cross-entropy on D_r and on D_f relabelled, uniformly over the wrong labels and anew each time.
 
     Golatkar et al. 2020, arXiv 1911.04933.
     """
-    return training.unlearn(
-        problem,
-        objective(problem, key),
-        key,
-        train,
-    )
+    return training.unlearn(problem, objective(problem, key), key, train)
 
 
 def objective(problem: Problem, key: RandomKey) -> training.Objective:

@@ -20,10 +20,4 @@ def salun(
     """SalUn: random labels on the `keep` weights of largest |Σ∇L_f| at θ_o only (Fan et al. 2023, arXiv 2310.12508)."""
     stats = training.evaluation_stats(problem, problem.params)
     saliency = jax.tree.map(jnp.abs, training.gradient(problem, problem.params, problem.forget, stats))
-    return training.unlearn(
-        problem,
-        objective(problem, key),
-        key,
-        train,
-        mask=masks.top_weights(saliency, keep),
-    )
+    return training.unlearn(problem, objective(problem, key), key, train, mask=masks.top_weights(saliency, keep))

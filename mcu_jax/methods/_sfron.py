@@ -8,19 +8,7 @@ import optax
 from jax.tree_util import Partial
 
 from mcu_jax import curricula, masks, optimizers, outputs, training, trees
-from mcu_jax.base import (
-    Count,
-    Decay,
-    Mask,
-    Named,
-    NonNegative,
-    OneOf,
-    Params,
-    Positive,
-    Problem,
-    RandomKey,
-    UserError,
-)
+from mcu_jax.base import Count, Decay, Mask, Named, NonNegative, OneOf, Params, Positive, Problem, RandomKey, UserError
 
 COUPLINGS = ("shared", "separate")
 

@@ -13,10 +13,7 @@ from mcu_jax.models import _adapt
 
 
 def nnx(
-    module: flax_nnx.Module,
-    *,
-    init: Callable[[flax_nnx.Rngs], flax_nnx.Module] | None = None,
-    name: str | None = None,
+    module: flax_nnx.Module, *, init: Callable[[flax_nnx.Rngs], flax_nnx.Module] | None = None, name: str | None = None
 ) -> tuple[base.Model, base.Params, base.Stats]:
     """(Model, params, stats) from your own NNX module, BatchNorm and Dropout included.
 
