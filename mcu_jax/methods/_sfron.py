@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 
-from mcu_jax import curricula, masks, optimizers, outputs, training, trees
+from mcu_jax import curricula, masks, optimizers, outputs, training
 from mcu_jax.base import Count, Decay, Mask, Named, NonNegative, OneOf, Params, Positive, Problem, RandomKey, UserError
+from mcu_jax.methods import _alternate, _finetune
 
 COUPLINGS = ("shared", "separate")
 
@@ -52,70 +53,35 @@ def sfron(
         training.squared_gradient(problem, problem.params, rows, stats) for rows in (problem.forget, problem.retain)
     )
     mask = jax.tree.map(lambda f, r: f >= gamma * r, fisher_forget, fisher_retain)
-    weigh = None if train.curriculum is None else trees.as_partial(train.curriculum)
-    shared = coupling == "shared"
     descent = optimizers.make(train.optimizer, train.lr, train.momentum, train.weight_decay)
     ascent = optimizers.masked(optimizers.make(train.optimizer, train.lr, train.momentum, 0.0), mask)
-    if shared:
-        descent = ascent = optimizers.annealed(descent)
-    parts = (
-        training.Objective(Partial(_ascent, problem, alpha, decay), (training.forget(problem),)),
-        training.Objective(Partial(_descent, problem), (training.retain(problem),)),
+    return _alternate.alternate(
+        problem,
+        key,
+        Partial(_ascent, problem, alpha, decay),
+        _finetune.objective(problem, key).terms,
+        Partial(_ascents, forget_every),
+        optimizers=(optimizers.annealed(descent),) if coupling == "shared" else (ascent, descent),
+        steps=train.steps,
+        train=train,
+        prepare=Partial(_mask_and_clip, mask, clip),
     )
-    starts = [
-        training.begin(part, problem.params, problem.data, make, weigh)
-        for part, make in zip(parts, (ascent, descent), strict=True)
-    ]
-    ascend = training.descend(parts[0].terms, ascent, weigh, prepare=Partial(_mask_and_clip, mask, clip))
-    descend = training.descend(parts[1].terms, descent, weigh)
-    # Of a shared optimiser there is one state, the descent's.
-    state = (problem.params, () if shared else starts[0].optimizer, starts[1].optimizer, *(s.running for s in starts))
-    update = Partial(_update, ascend, descend, forget_every)
-    streams = (training.retain(problem), training.forget(problem))
-    return training.loop(
-        update, state, streams, problem.data, key, steps=train.steps, batch_size=train.batch_size
-    ).state[0]
 
 
 def objective(problem: Problem, key: RandomKey, *, alpha: Any, decay: Any, forget_every: Any) -> training.Objective:
-    """Both parts at once, an ascent at its share of the steps."""
-    del key
-    terms = Partial(_both, problem, alpha / forget_every, decay)
-    return training.Objective(terms, (training.retain(problem), training.forget(problem)))
+    """Ascent and descent at once, the ascent at its share of the steps."""
+    ascent = Partial(_ascent, problem, alpha / forget_every, decay)
+    return _alternate.both(problem, ascent, _finetune.objective(problem, key).terms)
+
+
+def _ascents(every: Any, step: Any) -> Any:
+    return (step + every - 1) // every
 
 
 def _mask_and_clip(mask: Mask, clip: Any, grads: Params) -> Params:
-    """The norm that is clipped is that of what the mask lets through."""
+    """Masks the gradients, then clips their global norm."""
     chain = optax.chain(masks.freeze(mask), optax.clip_by_global_norm(clip))
     return chain.update(grads, chain.init(grads))[0]
-
-
-def _update(ascend: Any, descend: Any, every: Any, state: tuple, batches: tuple, now: training.Now) -> tuple:
-    params, ascent, descent, away, towards = state
-    shared = ascent == ()
-    retain, forget = batches
-    ascent_key, descent_key = jax.random.split(now.key)
-    ascents = (now.step + every - 1) // every
-    start = training.Descent(params, descent if shared else ascent, away)
-    count = ascents + now.step if shared else ascents
-    (params, optimizer, away), _ = jax.lax.cond(
-        now.step % every == 0,
-        lambda: ascend(start, (forget,), now._replace(key=ascent_key, updates=count)),
-        lambda: (start, jnp.zeros(())),
-    )
-    ascent, descent = ((), optimizer) if shared else (optimizer, descent)
-    count = now.step + now.step // every + 1 if shared else now.step
-    (params, descent, towards), loss = descend(
-        training.Descent(params, descent, towards), (retain,), now._replace(key=descent_key, updates=count)
-    )
-    return (params, ascent, descent, away, towards), loss
-
-
-def _both(problem: Problem, alpha: Any, decay: Any, params: Params, batches: tuple, now: training.Now) -> Any:
-    retain, forget = batches
-    retain_key, forget_key = jax.random.split(now.key)
-    descent = _descent(problem, params, (retain,), now._replace(key=retain_key))
-    return *descent, *_ascent(problem, alpha, decay, params, (forget,), now._replace(key=forget_key))
 
 
 def _ascent(problem: Problem, alpha: Any, decay: Any, params: Params, batches: tuple, now: training.Now) -> Any:
@@ -125,7 +91,3 @@ def _ascent(problem: Problem, alpha: Any, decay: Any, params: Params, batches: t
     weights = jax.lax.stop_gradient(jnp.maximum(nll, 1e-6) ** -decay)
     factor = alpha * 0.5 * (1 + jnp.cos(jnp.pi * now.progress))
     return (training.Term(weights / jnp.mean(weights) * nll, -factor),)
-
-
-def _descent(problem: Problem, params: Params, batches: tuple, now: training.Now) -> Any:
-    return (training.Term(training.nll(problem, params, batches[0], now.key)),)
