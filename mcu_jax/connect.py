@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
 from mcu_jax import curves, losses, masks, metrics, optimizers, outputs, paths, training, trees
-from mcu_jax.base import Batch, Curve, Mask, Params, Path, Problem, RandomKey, UserError
+from mcu_jax.base import Batch, Curve, Mask, NonNegative, Params, Path, Problem, RandomKey, UserError
 
 ADAPTIVE = "adaptive"
 MASKS = ("mcu", "random", "none")
@@ -113,8 +113,8 @@ def mcu(
     trees.check_alike(problem.params, end, "the original and the pre-unlearned model")
     if not 0 < retain_fraction <= 1:
         raise UserError(f"retain_fraction lies in (0, 1], given {retain_fraction}")
-    if isinstance(beta, str) and beta != ADAPTIVE:
-        raise UserError(f"beta is a number or {ADAPTIVE!r}, given {beta!r}")
+    if (isinstance(beta, str) and beta != ADAPTIVE) or (isinstance(beta, int | float) and not NonNegative.holds(beta)):
+        raise UserError(f"beta is {ADAPTIVE!r} or {NonNegative.words}, given {beta!r}")
     mask_key, half_key, fit_key = jax.random.split(key, 3)
     if isinstance(mask, str):
         mask = mcu_mask(problem, mask_key, kind=mask, keep=keep, retain_filter=retain_filter)

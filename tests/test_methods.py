@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import re
+import typing
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from jax.flatten_util import ravel_pytree
 
 from mcu_jax import (
     connect,
+    curricula,
     curves,
     masks,
     methods,
@@ -34,7 +36,7 @@ from mcu_jax import (
     training,
     trees,
 )
-from mcu_jax.base import Problem, UserError
+from mcu_jax.base import Named, OneOf, Problem, Range, UserError
 
 KEYS = jax.random.split(jax.random.key(21), 2)
 FEW = {"epochs": 2, "batch_size": 16, "lr": 0.05}
@@ -229,6 +231,50 @@ def test_signature_is_the_schema_with_the_papers_defaults(name: str) -> None:
     assert all(p.kind == p.KEYWORD_ONLY and p.default is not p.empty for p in parameters[2:])
     assert DEFAULTS[name].items() <= registry.schema(method).items()
     assert name == "retrain" or re.search(r"\d{4}\.\d{4,5}", method.__doc__), "a paper"
+
+
+SETTABLE = [
+    (module, name)
+    for module in (methods, optimizers, curricula, models)
+    for name in module.NAMES
+    if registry.schema(getattr(module, name))
+]
+
+
+@pytest.mark.parametrize(("module", "name"), SETTABLE, ids=[name for _, name in SETTABLE])
+def test_every_hyper_parameter_is_marked_with_its_range_and_refused_outside(module: Any, name: str) -> None:
+    """A Range holds its default and, as each of them starts at 0 or later, not −1."""
+    function = getattr(module, name)
+    hints = typing.get_type_hints(function, include_extras=True)
+    for parameter in inspect.signature(function).parameters.values():
+        if hasattr(parameter.default, "_fields"):
+            hints |= typing.get_type_hints(type(parameter.default), include_extras=True)
+    for option, default in registry.schema(function).items():
+        marks = [m for m in getattr(hints[option], "__metadata__", ()) if isinstance(m, Range | OneOf | Named)]
+        assert len(marks) == 1, f"{option}={default} is marked with {marks}"
+        (mark,) = marks
+        bad = -1 if isinstance(mark, Range) else "no such name"
+        if isinstance(mark, Range):
+            assert all(map(mark.holds, default if isinstance(default, tuple) else [default]))
+            assert not mark.holds(bad)
+        if option != "beta" or name != "mcu":  # a word or a number: see test_mcu_refuses_a_penalty_out_of_range
+            with pytest.raises(UserError, match=re.escape(mark.words) if isinstance(mark, Range) else bad):
+                registry.bind(function, {option: bad}, name)
+
+
+@pytest.mark.parametrize("beta", [-1.0, float("nan"), float("inf"), "adaptiv"])
+def test_mcu_refuses_a_penalty_out_of_range(problem: Problem, unlearned: Any, beta: Any) -> None:
+    with pytest.raises(UserError, match=f"beta is {re.escape(methods._mcu.Penalty.words)}, given "):
+        methods.mcu(problem, KEYS[0], pre=unlearned, beta=beta)
+    assert not methods._mcu.Penalty.holds(beta)
+    assert methods._mcu.Penalty.holds(0)
+
+
+def test_mcus_path_settings_are_those_of_connect() -> None:
+    theirs, ours = (inspect.signature(function).parameters for function in (connect.mcu, methods.mcu))
+    settings = {name for name, parameter in theirs.items() if parameter.kind == parameter.KEYWORD_ONLY}
+    assert settings == set(ours) - {"problem", "key", "pre", "points", "full"}
+    assert all(theirs[name].default == ours[name].default for name in settings)
 
 
 # Formulas, against plain loops over all of D_f and D_r in one batch: there their order does not matter.

@@ -13,6 +13,7 @@ from mcu_jax.base import (
     Fraction,
     Method,
     Named,
+    NonNegative,
     OneOf,
     Params,
     Path,
@@ -20,8 +21,14 @@ from mcu_jax.base import (
     PositiveFraction,
     Problem,
     RandomKey,
+    Range,
 )
 from mcu_jax.methods._random_label import random_label
+
+Penalty = Range(
+    f"{connect.ADAPTIVE!r} or {NonNegative.words}",
+    lambda beta: beta == connect.ADAPTIVE if isinstance(beta, str) else NonNegative.holds(beta),
+)
 
 
 class Unlearned(NamedTuple):
@@ -38,7 +45,7 @@ def mcu(
     key: RandomKey,
     *,
     pre: Annotated[Method | Params, Named("methods", "method")] = random_label,
-    beta: float | Float[Any, ""] | str = connect.ADAPTIVE,
+    beta: Annotated[float | Float[Any, ""] | str, Penalty] = connect.ADAPTIVE,
     mask: Annotated[str | connect.MaskInfo, OneOf(connect.MASKS)] = "mcu",
     keep: Annotated[float, Fraction] = 0.5,
     retain_filter: Annotated[float, Fraction] = 0.1,

@@ -14,7 +14,7 @@ def simnpo(
     key: RandomKey,
     *,
     beta: Annotated[float, Positive] = 4.5,
-    margin: float = 0.0,
+    margin: Annotated[float, NonNegative] = 0.0,
     forget_weight: Annotated[float, NonNegative] = 0.125,
     retain_weight: Annotated[float, NonNegative] = 1.0,
     train: training.Training = training.Training(epochs=5),

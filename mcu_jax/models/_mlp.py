@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 from jaxtyping import Array, Shaped
@@ -10,12 +10,14 @@ from jaxtyping import Array, Shaped
 from mcu_jax import base
 from mcu_jax.models import _linen
 
+Widths = base.Range("one or more positive hidden widths, such as 64 or [128, 64]", base.Count.holds)
 
-def mlp(*, num_classes: int, hidden: int | Sequence[int] = (64,)) -> base.Model:
+
+def mlp(*, num_classes: int, hidden: Annotated[int | Sequence[int], Widths] = (64,)) -> base.Model:
     """Dense layers with relu. hidden: the width of each hidden layer; an integer is one layer."""
     widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
-    if not widths or min(widths) < 1:
-        raise base.UserError(f"mlp needs one or more positive hidden widths, such as 64 or (128, 64); got {hidden!r}.")
+    if not widths or not all(map(Widths.holds, widths)):
+        raise base.UserError(f"mlp needs {Widths.words}; got {hidden!r}.")
     names = [*(f"dense{i}" for i in range(len(widths))), "head"]
     units = (
         base.Units(((f"{layer}/kernel", 1), (f"{layer}/bias", 0), (f"{following}/kernel", 0)))

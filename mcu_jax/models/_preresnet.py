@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 from jaxtyping import Array, Shaped
@@ -10,23 +10,31 @@ from mcu_jax import base
 from mcu_jax.models import _linen
 
 _BOTTLENECK_FROM = 44
+
+
+def _per_stage(depth: int) -> tuple[int, int]:
+    """(blocks in each of the three stages, layers left over)."""
+    return divmod(depth - 2, 9 if depth >= _BOTTLENECK_FROM else 6)
+
+
+Depth = base.Range(
+    "a depth 6n + 2 below 44 (8, 14, 20, 26, 32, 38) or 9n + 2 from 44 on (47, 56, 110, 164, 1001 at most)",
+    lambda depth: 8 <= depth <= 1001 and not _per_stage(depth)[1],
+)
 _Conv = functools.partial(
     _linen.Conv, padding=1, kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 )
 
 
-def preresnet(*, num_classes: int, depth: int = 20) -> base.Model:
+def preresnet(*, num_classes: int, depth: Annotated[int, Depth] = 20) -> base.Model:
     """Pre-activation ResNet with BatchNorm for 32×32 images (Garipov et al. 2018, arXiv 1802.10026).
 
     Three stages of 16, 32 and 64 planes.
     depth: 6n + 2 with basic blocks below 44, 9n + 2 with bottlenecks from 44 to 1001; else a UserError.
     """
-    per_stage, rest = divmod(depth - 2, 9 if depth >= _BOTTLENECK_FROM else 6)
-    if rest or per_stage < 1 or depth > 1001:
-        raise base.UserError(
-            "preresnet needs depth 6n + 2 below 44 (8, 14, 20, 26, 32, 38) or 9n + 2 from 44 on "
-            f"(47, 56, 110, 164, 1001 at most); got {depth}."
-        )
+    if not Depth.holds(depth):
+        raise base.UserError(f"preresnet needs {Depth.words}; got {depth}.")
+    per_stage, _ = _per_stage(depth)
     bottleneck = depth >= _BOTTLENECK_FROM
     return _linen.model(_PreResNet(num_classes, per_stage, bottleneck), "preresnet", _units(per_stage, bottleneck))
 
