@@ -19,7 +19,7 @@ Curriculum = Callable[..., tuple[Any, Any]]
 
 
 class Running(NamedTuple):
-    """What a curriculum remembers of one term: the sum of its batches' mean losses, and their number."""
+    """Running state of one term: the sum of its batches' mean losses, and the number of batches."""
 
     total: Float[Array, ""]
     batches: Float[Array, ""]

@@ -29,7 +29,7 @@ Optimizer: TypeAlias = Callable[..., Any] | optax.GradientTransformation
 def make(
     optimizer: Optimizer, lr: Any = None, momentum: Any = None, weight_decay: Any = None, *, clip: Any = None
 ) -> Partial:
-    """A function of no argument that gives the optax chain; its numbers are leaves, so that new ones compile nothing.
+    """A function without arguments that makes the optax chain; its numbers are leaves: new ones do not recompile.
 
     optimizer: one of `NAMES`, any function of a learning rate such as `optax.lion`, or a ready transformation such as
     `optax.lion(1e-4)`, which has a learning rate of its own. lr: a number or an optax schedule.
@@ -63,7 +63,7 @@ def _chain(direction: Callable[[], optax.GradientTransformation], clip: Any) -> 
 
 
 def annealed(chain: Callable[[], optax.GradientTransformation]) -> Partial:
-    """The same with its updates falling to 0 along half a cosine over the loop; needs `progress`, the share done."""
+    """The chain with updates that fall to 0 along half a cosine; it needs `progress`, the share of steps done."""
     return Partial(_annealed, trees.as_partial(chain))
 
 
@@ -76,7 +76,7 @@ def _annealed(chain: Callable[[], optax.GradientTransformation]) -> optax.Gradie
 
 
 def masked(chain: Callable[[], optax.GradientTransformation], mask: Mask) -> Partial:
-    """The same with a mask as its last link, so that nothing outside it moves."""
+    """The chain with a mask as its last link, so that nothing outside the mask moves."""
     return Partial(_masked, trees.as_partial(chain), mask)
 
 
@@ -131,7 +131,7 @@ def sophia(
 
 
 def _lenient(direction: Any) -> optax.GradientTransformationExtraArgs:
-    """Raises a float to a whole number where the user's settings forbid to mix them."""
+    """Updates under standard dtype promotion: optax raises floats to integer powers, which strict promotion refuses."""
     direction = optax.with_extra_args_support(direction)
 
     def update(*arguments: Any, **extra: Any) -> Any:
@@ -142,7 +142,7 @@ def _lenient(direction: Any) -> optax.GradientTransformationExtraArgs:
 
 
 def _counted(sophia: Any) -> optax.GradientTransformationExtraArgs:
-    """Counts as the loop says: one count for all that vmap maps over, so that `cond` skips Hessian products there."""
+    """Takes the number of updates from the loop, where vmap leaves it unbatched, so `cond` skips Hessian products."""
 
     def update(updates: Any, state: Any, params: Any = None, *, count: Any, **extra: Any) -> Any:
         return sophia.update(updates, (state[0]._replace(count=count), *state[1:]), params, **extra)

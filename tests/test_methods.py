@@ -404,8 +404,8 @@ def test_objective_is_the_formula(problem: Problem, name: str) -> None:
         return objective(look(params, original, 1 - step / STEPS))
 
     expected = plain_sgd(jax.grad(loss), problem.params, decay)
-    found = call(name, problem, KEYS[0], **WHOLE, **given)
-    chex.assert_trees_all_close(found, expected, rtol=1e-3, atol=1e-5)
+    result = call(name, problem, KEYS[0], **WHOLE, **given)
+    chex.assert_trees_all_close(result, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_grad_diff_takes_as_many_of_either_set(problem: Problem) -> None:
@@ -419,8 +419,8 @@ def test_grad_diff_takes_as_many_of_either_set(problem: Problem) -> None:
         ),
         problem.params,
     )
-    found = call("grad_diff", problem, KEYS[0], forget_weight=0.5, retain_weight=0.6, **WHOLE)
-    chex.assert_trees_all_close(found, expected, rtol=1e-3, atol=1e-5)
+    result = call("grad_diff", problem, KEYS[0], forget_weight=0.5, retain_weight=0.6, **WHOLE)
+    chex.assert_trees_all_close(result, expected, rtol=1e-3, atol=1e-5)
     seen = methods._grad_diff.objective(problem, KEYS[0], forget_weight=0.5, retain_weight=0.6)
     now = training.Now(jnp.asarray(0), jnp.asarray(1), KEYS[0], jnp.asarray(0))
     batches = tuple(sources.take(problem.data, rows) for rows in (problem.forget, problem.retain))
@@ -447,9 +447,9 @@ def test_scrub_is_the_slow_reference(problem: Problem, max_epochs: int) -> None:
             velocity = jax.tree.map(lambda v, g, p: 0.9 * v + g + 5e-4 * p, velocity, slope(params), params)
             params = jax.tree.map(lambda p, v: p - LR * v, params, velocity)
     given = {"gamma": 0.9, "alpha": 20.0, "temperature": 2.0, "max_epochs": max_epochs}
-    found = call("scrub", problem, KEYS[0], **given, **WHOLE)
-    chex.assert_trees_all_close(found, params, rtol=1e-3, atol=1e-5)
-    assert float(distance(found, 0)) > 0, "the student moved"
+    result = call("scrub", problem, KEYS[0], **given, **WHOLE)
+    chex.assert_trees_all_close(result, params, rtol=1e-3, atol=1e-5)
+    assert float(distance(result, 0)) > 0, "the student moved"
 
 
 @pytest.mark.parametrize("floats", [False, True])
@@ -476,8 +476,8 @@ def test_boundary_shrink_teaches_the_nearest_wrong_class(problem: Problem, float
     assert float(jnp.mean((step < low) | (step > high))) > 0.1, "steps that would leave the range"
     assert bool(jnp.any(nearest.y != nearest_of(step))), "and matter"
     expected = plain_sgd(lambda params, step: gradient(problem, params, nearest), problem.params)
-    found = call("boundary_shrink", problem, KEYS[0], bound=0.2, **WHOLE)
-    chex.assert_trees_all_close(found, expected, rtol=1e-3, atol=1e-5)
+    result = call("boundary_shrink", problem, KEYS[0], bound=0.2, **WHOLE)
+    chex.assert_trees_all_close(result, expected, rtol=1e-3, atol=1e-5)
     assert not bool(jnp.any(nearest.y == y))
 
 
@@ -506,11 +506,11 @@ def test_boundary_expand_teaches_a_class_of_its_own_and_drops_it(problem: Proble
     extra = Examples(examples(problem, "forget").x, jnp.full_like(examples(problem, "forget").y, 10))
     expected = plain_sgd(lambda params, step: gradient(widened, params, extra), start)
     expected["head"] = {"kernel": expected["head"]["kernel"][:, :10], "bias": expected["head"]["bias"][:10]}
-    found = call("boundary_expand", problem, KEYS[0], **WHOLE)
-    chex.assert_trees_all_close(found, expected, rtol=1e-3, atol=1e-5)
-    own = dataclasses.replace(problem, model=models.adapt(biases))
+    result = call("boundary_expand", problem, KEYS[0], **WHOLE)
+    chex.assert_trees_all_close(result, expected, rtol=1e-3, atol=1e-5)
+    headless = dataclasses.replace(problem, model=models.adapt(biases))
     with pytest.raises(ValueError, match="features"):
-        methods.boundary_expand(own, KEYS[0])
+        methods.boundary_expand(headless, KEYS[0])
 
 
 def test_influence_is_the_slow_reference(problem: Problem) -> None:
@@ -521,20 +521,20 @@ def test_influence_is_the_slow_reference(problem: Problem) -> None:
     grads = [ravel_pytree(gradient(problem, problem.params, single))[0] for single in singles]
     g = np.stack(grads).astype(np.float64)
     fisher = g.T @ g / len(g) + 0.05 * np.eye(flat.size)
-    of_forget = ravel_pytree(gradient(problem, problem.params, examples(problem, "forget")))[0]
-    v = 0.2 * (np.float64(of_forget) - g.mean(0))
+    forget_gradient = ravel_pytree(gradient(problem, problem.params, examples(problem, "forget")))[0]
+    v = 0.2 * (np.float64(forget_gradient) - g.mean(0))
     expected = np.float64(flat) + 0.3 * np.linalg.solve(fisher, v)
-    found = methods.influence(problem, KEYS[0], alpha=0.3, damping=0.05)
-    np.testing.assert_allclose(ravel_pytree(found)[0], expected, rtol=1e-3, atol=1e-4)
+    result = methods.influence(problem, KEYS[0], alpha=0.3, damping=0.05)
+    np.testing.assert_allclose(ravel_pytree(result)[0], expected, rtol=1e-3, atol=1e-4)
     assert len(problem.forget) / 120 == 0.2
 
 
 def test_fisher_noise_is_strong_where_the_retain_set_does_not_look(problem: Problem) -> None:
     fisher = squared(problem, examples(problem, "retain"), 48)
-    found = methods.fisher_noise(problem, KEYS[0], alpha=0.02, limit=30.0, fisher_batch=48)
+    result = methods.fisher_noise(problem, KEYS[0], alpha=0.02, limit=30.0, fisher_batch=48)
     scaled = jax.tree.map(
         lambda new, old, f: np.asarray(new - old) / (0.02 * np.minimum(np.asarray(f + 1e-30) ** -0.25, 30.0)),
-        found,
+        result,
         problem.params,
         fisher,
     )
@@ -562,20 +562,20 @@ def test_methods_that_descend_take_both_and_the_others_neither() -> None:
 )
 @pytest.mark.parametrize("name", GRADIENT)
 def test_a_curriculum_or_optimiser_changes_the_result(problem: Problem, run: Run, name: str, given: dict) -> None:
-    found = call(name, problem, KEYS[0], **{**QUICK[name], **given})
-    chex.assert_tree_all_finite(found)
-    assert float(optax.tree.norm(optax.tree.sub(found, run(name)))) > 1e-4
+    result = call(name, problem, KEYS[0], **{**QUICK[name], **given})
+    chex.assert_tree_all_finite(result)
+    assert float(optax.tree.norm(optax.tree.sub(result, run(name)))) > 1e-4
 
 
 @pytest.mark.parametrize("name", methods.NAMES)
 def test_what_a_method_minimises_can_train_a_path(problem: Problem, unlearned: Any, name: str) -> None:
     """At the start of the method its objective is finite, and so is its gradient."""
-    found = methods.objective(name, problem, KEYS[0], **{**QUICK[name], "epochs": 3})
+    objective = methods.objective(name, problem, KEYS[0], **{**QUICK[name], "epochs": 3})
     if name not in set(GRADIENT) - {"neg_tv", "boundary_expand"}:
-        assert found is None
+        assert objective is None
         return
     path, seen = connect.train(
-        found, problem.params, unlearned, problem.data, KEYS[1], epochs=1, lr=1e-3, batch_size=24
+        objective, problem.params, unlearned, problem.data, KEYS[1], epochs=1, lr=1e-3, batch_size=24
     )
     chex.assert_tree_all_finite((path.inner, seen))
     assert (
@@ -609,8 +609,8 @@ def test_an_optax_optimiser_given_twice_compiles_once(problem: Problem, compiled
 def test_neg_tv_is_the_negated_task_vector(problem: Problem) -> None:
     tuned = plain_sgd(lambda params, step: gradient(problem, params, examples(problem, "forget")), problem.params)
     expected = jax.tree.map(lambda o, ft: o - 0.7 * (ft - o), problem.params, tuned)
-    found = call("neg_tv", problem, KEYS[0], alpha=0.7, **WHOLE)
-    chex.assert_trees_all_close(found, expected, rtol=1e-3, atol=1e-5)
+    result = call("neg_tv", problem, KEYS[0], alpha=0.7, **WHOLE)
+    chex.assert_trees_all_close(result, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_retrain_sees_neither_the_forget_set_nor_the_original(problem: Problem, run: Run) -> None:
@@ -653,13 +653,13 @@ def test_random_labels_are_uniform_over_the_wrong_ones_and_redrawn() -> None:
 
 
 def test_salun_moves_exactly_the_weights_of_largest_forget_gradient(problem: Problem) -> None:
-    found = call("salun", problem, KEYS[0], keep=0.3, **{**FEW, "weight_decay": 0.1})
+    result = call("salun", problem, KEYS[0], keep=0.3, **{**FEW, "weight_decay": 0.1})
     stats = training.evaluation_stats(problem, problem.params)
     saliency = jax.tree.map(jnp.abs, training.gradient(problem, problem.params, problem.forget, stats))
     mask = masks.top_weights(saliency, 0.3)
-    outside = jax.tree.map(lambda x, y, m: np.asarray(x != y)[~np.asarray(m)].any(), found, problem.params, mask)
+    outside = jax.tree.map(lambda x, y, m: np.asarray(x != y)[~np.asarray(m)].any(), result, problem.params, mask)
     assert not any(jax.tree.leaves(outside))
-    inside = jax.tree.map(lambda x, y, m: np.asarray(x != y)[np.asarray(m)].all(), found, problem.params, mask)
+    inside = jax.tree.map(lambda x, y, m: np.asarray(x != y)[np.asarray(m)].all(), result, problem.params, mask)
     assert all(jax.tree.leaves(inside))
     assert int(masks.count(mask, problem.params)) == round(0.3 * optax.tree.size(problem.params))
 
@@ -680,11 +680,11 @@ def test_ssd_is_the_slow_reference(problem: Problem) -> None:
     def dampen(theta: float, forget: float, everything: float) -> float:
         return theta * min(0.5 * everything / forget, 1) if forget > 1.5 * everything else theta
 
-    found = methods.ssd(problem, KEYS[0], alpha=1.5, dampening=0.5, fisher_batch=40)
+    result = methods.ssd(problem, KEYS[0], alpha=1.5, dampening=0.5, fisher_batch=40)
     expected = jax.tree.map(np.vectorize(dampen, otypes=[np.float32]), problem.params, fisher_forget, fisher_all)
-    agree = jax.tree.map(lambda x, y: np.isclose(x, y, rtol=1e-3, atol=1e-6).mean(), found, expected)
+    agree = jax.tree.map(lambda x, y: np.isclose(x, y, rtol=1e-3, atol=1e-6).mean(), result, expected)
     assert min(jax.tree.leaves(agree)) > 0.99  # a weight at the very threshold may fall either way
-    damped = jax.tree.map(lambda x, y: int((x != y).sum()), found, problem.params)
+    damped = jax.tree.map(lambda x, y: int((x != y).sum()), result, problem.params)
     assert 0 < sum(jax.tree.leaves(damped)) < optax.tree.size(problem.params) / 2
 
 
@@ -724,9 +724,9 @@ def test_sfron_is_the_slow_reference(problem: Problem, coupling: str, clip: floa
                 params, up = sgd(params, up, grads, lr, 0.0, mask)
         params, down = sgd(params, down, gradient(problem, params, retain), lr, decay, everything)
     given = {"steps": steps, "lr": LR, "alpha": alpha, "forget_every": every, "clip": clip, "gamma": gamma}
-    found = call("sfron", problem, KEYS[0], **given, weight_decay=decay, batch_size=1000, coupling=coupling)
+    result = call("sfron", problem, KEYS[0], **given, weight_decay=decay, batch_size=1000, coupling=coupling)
     # Not leaf by leaf: a weight at the mask's very threshold may fall either way.
-    error, distance = (optax.tree.norm(optax.tree.sub(params, other)) for other in (found, problem.params))
+    error, distance = (optax.tree.norm(optax.tree.sub(params, other)) for other in (result, problem.params))
     assert float(distance) > 1e-3
     assert float(error) < 0.01 * float(distance)
 
@@ -793,33 +793,33 @@ def flat(x: jax.Array) -> jax.Array:
     return x.reshape(x.shape[0], -1).astype(jnp.float32) / 255
 
 
-def of_plain(x: jax.Array) -> tuple[Any, Any]:
+def plain_network(x: jax.Array) -> tuple[Any, Any]:
     params = {"w": 0.1 * jax.random.normal(KEYS[0], (64, 10)), "b": jnp.zeros(10)}
     return lambda params, x: flat(x) @ params["w"] + params["b"][None], params
 
 
-def of_linen(x: jax.Array) -> tuple[Any, Any]:
+def linen_network(x: jax.Array) -> tuple[Any, Any]:
     module = nn.Dense(10)
     return lambda params, x: module.apply({"params": params}, flat(x)), module.init(KEYS[0], flat(x))["params"]
 
 
-def of_nnx(x: jax.Array) -> tuple[Any, Any]:
+def nnx_network(x: jax.Array) -> tuple[Any, Any]:
     graph, state = nnx.split(nnx.Linear(64, 10, rngs=nnx.Rngs(0)))
     return lambda params, x: nnx.merge(graph, params)(flat(x)), state
 
 
-@pytest.mark.parametrize("make", [of_plain, of_linen, of_nnx])
+@pytest.mark.parametrize("make", [plain_network, linen_network, nnx_network])
 def test_a_users_own_model_works_like_a_built_in_one(problem: Problem, make: Callable) -> None:
     apply, params = make(examples(problem, "test").x[:1])
-    own = dataclasses.replace(problem, model=models.adapt(apply), params=params)
+    custom = dataclasses.replace(problem, model=models.adapt(apply), params=params)
     end = jax.tree.map(lambda x: x + 0.05, params)
     # The matrix is 640 of 650 weights, so the mask is one of the two leaves.
-    full = methods.mcu(own, KEYS[1], pre=end, keep=0.01, retain_filter=0.0, points=4, full=True, **FEW)
+    full = methods.mcu(custom, KEYS[1], pre=end, keep=0.01, retain_filter=0.0, points=4, full=True, **FEW)
     chex.assert_trees_all_equal_structs(full.params, full.path.end, full.path.inner, params)
     straight = curves.straight(params, end).inner
     moved = [bool((x != y).any()) for x, y in zip(*map(jax.tree.leaves, (full.path.inner, straight)), strict=True)]
     assert moved == [bool(m) for m in jax.tree.leaves(full.info.mask.mask)]
     assert sorted(moved) == [False, True]
-    tuned = call("finetune", own, KEYS[0], **FEW)
+    tuned = call("finetune", custom, KEYS[0], **FEW)
     chex.assert_trees_all_equal_structs(tuned, params)
     assert all(bool((x != y).any()) for x, y in zip(*map(jax.tree.leaves, (tuned, params)), strict=True))

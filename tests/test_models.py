@@ -444,9 +444,9 @@ def test_statistics_with_a_memory_are_refused() -> None:
     scaled = remembering(0.99)
     jax.jit(lambda c: models.adapt(lambda p, x, stats=None: scaled(p, c * x, stats)).apply(params, INPUTS)[0])(2.0)
 
-    own = Model("own", lambda key, x: params, remembering(0.99))
+    custom = Model("custom", lambda key, x: params, remembering(0.99))
     with pytest.raises(ValueError, match=refusal):
-        models.check(own, params, INPUTS)
+        models.check(custom, params, INPUTS)
 
     # Dropout is no memory: without a key there is none.
     fine = models.adapt(remembering(0.0, dropout=0.5))

@@ -73,7 +73,7 @@ SOPHIA = {"b1": 0.9, "b2": 0.8, "gamma": 20.0, "interval": 3}
 
 
 class SlowSophia:
-    """Of one weight, with a count of its own updates."""
+    """Of one weight; it counts its updates."""
 
     def __init__(self) -> None:
         self.updates, self.m, self.h, self.moves = 0, 0.0, 0.0, []
@@ -104,7 +104,7 @@ DATA_LABELS = SCALAR.data["y"]
 
 @pytest.mark.parametrize("coupling", ["shared", "separate"])
 def test_sophias_correction_counts_the_updates_of_its_optimiser_in_sfron(coupling: str) -> None:
-    """Of one for both, or of one each, of which the ascent's makes an update every other step."""
+    """Both share an optimiser, or each has one; an ascent comes every other step."""
     steps, lr, decay, alpha = 7, 0.02, 0.1, 0.3
     descent, w = SlowSophia(), 0.4
     ascent = descent if coupling == "shared" else SlowSophia()

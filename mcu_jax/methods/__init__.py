@@ -61,8 +61,8 @@ NAMES = (
 def objective(name: str, problem: Problem, key: RandomKey, **options: Any) -> training.Objective | None:
     """What the method `name` minimises, to train a path with (`connect.train`); None where it minimises nothing.
 
-    options: hyper-parameters of the method; those that its objective does not depend on may be among them. Raises
-    UnknownNameError for a method there is not.
+    options: hyper-parameters of the method, also those that its objective does not depend on. Raises UnknownNameError
+    where there is no such method.
     """
     method = registry.get(sys.modules[__name__], name, "method")
     if not has_objective(name):

@@ -17,12 +17,12 @@ def boundary_expand(
 ) -> Params:
     """Boundary expand: D_f is taught to a class of its own, then dropped (Chen et al. 2023, arXiv 2303.11570).
 
-    Of sequences every position that counts is taught to that class. Raises UserError for a model that does not tell
-    `features` and `head`, a dense layer of `kernel` and `bias`, and for one over frozen weights.
+    In sequences every position that counts has the added class as its label. Raises UserError for a model without
+    `features`, or without a `head` that is a dense layer of `kernel` and `bias`, and for one over frozen weights.
     """
     if problem.frozen is not None:
         raise UserError(
-            f"boundary_expand trains a model with its output layer as a whole; {problem.model.name} stands on frozen "
+            f"boundary_expand trains a model with its output layer as a whole; {problem.model.name} has frozen "
             "weights. Choose another method"
         )
     init_key, fit_key = jax.random.split(key)
@@ -42,15 +42,15 @@ def _terms(problem: Problem, widened: tuple[Params, Params], batches: tuple, now
     kernel = jnp.concatenate([head["kernel"], added["kernel"][:, None]], 1)
     bias = jnp.expand_dims(jnp.append(head["bias"], added["bias"]), range(hidden.ndim - 1))
     labels = outputs.labels(forget)
-    own = jnp.where(labels >= 0, problem.num_classes, labels)
-    return (training.Term(outputs.nll(hidden @ kernel + bias, own)),)
+    added_labels = jnp.where(labels >= 0, problem.num_classes, labels)
+    return (training.Term(outputs.nll(hidden @ kernel + bias, added_labels)),)
 
 
 def _head(model: Model, params: Params) -> Params:
     if model.features is None or model.head is None:
         raise UserError(
-            f"boundary_expand widens the output layer, but {model.name} tells neither or only one of features and "
-            "head: give models.adapt both, or choose another method"
+            f"boundary_expand widens the output layer, but {model.name} lacks one or both of features and head: "
+            "give models.adapt both, or choose another method"
         )
     for part in model.head:
         params = params[part] if isinstance(params, Mapping) and part in params else {}

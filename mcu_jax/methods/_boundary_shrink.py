@@ -20,10 +20,10 @@ def boundary_shrink(
 ) -> Params:
     """Boundary shrink: cross-entropy of D_f to the nearest wrong class (Chen et al. 2023, arXiv 2303.11570).
 
-    The nearest class is the likeliest wrong one after one step of the fast gradient sign method on θ_o; bound: the
-    length of that step in every pixel, as a share of the range of pixel values, which it does not leave: −1 to 1 of
-    uint8 images, which are given to the model as floats scaled so, else what D_f has. Raises UserError for inputs that
-    are not one array of pixels, as tokens, which have no gradient.
+    The nearest class is the likeliest wrong one after one step of the fast gradient sign method on θ_o. bound: the
+    length of that step in every pixel, as a share of the range of pixel values, to which the result is clipped: −1 to 1
+    for uint8 images, scaled to floats, else the range of D_f. Raises UserError for inputs that are not one array of
+    pixels: tokens have no gradient.
     """
     return training.unlearn(problem, objective(problem, key, bound=bound, batch_size=train.batch_size), key, train)
 
@@ -41,7 +41,7 @@ def _terms(problem: Problem, params: Params, batches: tuple, now: training.Now) 
 
 @functools.partial(jax.jit, static_argnames="batch_size")
 def _nearest(problem: Problem, teacher: training.Teacher, bound: Any, *, batch_size: int) -> Any:
-    """The nearest wrong class of every forget example, of sequences at every position that counts: as the labels."""
+    """The nearest wrong class of every forget example, shaped as the labels; padding labels stay."""
     rows, _ = training.in_batches(problem.forget, batch_size)
     low, high = _pixel_range(problem, rows)
     reach = bound * (high - low)

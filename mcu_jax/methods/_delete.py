@@ -28,5 +28,5 @@ def _terms(problem: Problem, teacher: training.Teacher, params: Params, batches:
     student, original = training.with_teacher(problem, params, teacher, forget, now.key)
     labels = outputs.labels(forget)
     true = jax.nn.one_hot(labels, problem.num_classes, dtype=bool)
-    # Not −∞, of which 0 · log 0 would be no number.
+    # Not −∞: 0 · log 0 would be NaN.
     return (training.Term(outputs.kl(jnp.where(true, -1e9, original), student, labels)),)

@@ -19,8 +19,8 @@ def fisher_noise(
 ) -> Params:
     """Fisher forgetting: θ_o + α min(F_r^(−1/4), limit) · noise, elementwise (Golatkar et al. 2020, arXiv 1911.04933).
 
-    F_r: diagonal Fisher information, the mean of the squared gradients of batches of `fisher_batch` retain examples:
-    what D_r does not need is drowned in standard normal noise. Closed form.
+    F_r: diagonal Fisher information, the mean of the squared gradients of batches of `fisher_batch` retain examples.
+    The noise is standard normal, so that weights of little importance to D_r change most. Closed form.
     """
     stats = training.evaluation_stats(problem, problem.params)
     fisher = training.squared_gradient(problem, problem.params, problem.retain, stats, batch_size=fisher_batch)
@@ -29,7 +29,7 @@ def fisher_noise(
         structure,
         [jax.random.normal(jax.random.fold_in(key, i), leaf.shape, leaf.dtype) for i, leaf in enumerate(leaves)],
     )
-    # F^(−1/4) < limit where F > limit^(−4): so that F = 0 is no division.
+    # min(F^(−1/4), limit) without dividing by F = 0.
     return jax.tree.map(
         lambda theta, f, z: theta + alpha * jnp.maximum(f, limit**-4.0) ** -0.25 * z, problem.params, fisher, noise
     )

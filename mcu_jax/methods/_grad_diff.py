@@ -36,7 +36,7 @@ def objective(problem: Problem, key: RandomKey, *, forget_weight: Any, retain_we
 def _terms(
     problem: Problem, forget_weight: Any, retain_weight: Any, params: Params, batches: tuple, now: training.Now
 ) -> Any:
-    # One of the sets may be smaller than a batch; then both give as many as it has.
+    # Where one set is smaller than a batch, both batches have its size.
     size = min(len(outputs.labels(batch)) for batch in batches)
     forget, retain = (jax.tree.map(lambda leaf: leaf[:size], batch) for batch in batches)
     forget_key, retain_key = jax.random.split(now.key)

@@ -32,7 +32,7 @@ Penalty = Range(
 
 
 class Unlearned(NamedTuple):
-    """All that MCU gives: the model at t*, the path it lies on with how it was trained, and the choice of t*."""
+    """The model at t*, the path it lies on, how the path was trained, and how t* was chosen."""
 
     params: Params
     path: Path

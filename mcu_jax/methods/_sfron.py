@@ -43,8 +43,8 @@ def sfron(
     Every step descends L_r; every `forget_every` steps, before it, one ascent on D_f: per-example weights ∝ ℓ^−decay
     (mean 1, detached), factor α·½(1 + cos πs/S), gradients only where the diagonal Fisher information has F_f ≥ γ F_r,
     clipped by global norm. coupling: "shared" as the authors' code, one optimiser for both, so that momentum and weight
-    decay act everywhere in an ascent too, its learning rate falling to 0 along half a cosine; "separate": a constant
-    learning rate, and an ascent with an optimiser of its own, without decay, that moves nothing outside the mask.
+    decay act on all weights in an ascent too, its learning rate falling to 0 along half a cosine; "separate": constant
+    learning rate, and a second optimiser for ascents, without decay, that moves nothing outside the mask.
     """
     if coupling not in COUPLINGS:
         raise UserError(f"coupling is one of {', '.join(COUPLINGS)}; given {coupling!r}")
@@ -87,7 +87,7 @@ def _mask_and_clip(mask: Mask, clip: Any, grads: Params) -> Params:
 def _ascent(problem: Problem, alpha: Any, decay: Any, params: Params, batches: tuple, now: training.Now) -> Any:
     (forget,) = batches
     nll = outputs.nll(training.logits(problem, params, forget, now.key), outputs.labels(forget))
-    # A loss of exactly 0 would have infinite weight, for no gradient.
+    # The floor keeps the weight of a loss of 0 finite.
     weights = jax.lax.stop_gradient(jnp.maximum(nll, 1e-6) ** -decay)
     factor = alpha * 0.5 * (1 + jnp.cos(jnp.pi * now.progress))
     return (training.Term(weights / jnp.mean(weights) * nll, -factor),)

@@ -1,8 +1,8 @@
 """Networks as `base.Model`: pure functions of their parameters. The only place that imports Flax.
 
 A constructor called twice with the same arguments gives the same object, because a model is compared by
-identity. Each takes images as uint8, centred and scaled inside, or as floats, taken as they are. One's own network
-becomes a Model by `linen`, `nnx` or, any other, by `adapt`.
+identity. All take images as uint8, which are centred and scaled inside, or as floats, which are not. `linen`, `nnx`
+and, for anything else, `adapt` make a Model of a custom network.
 """
 
 from __future__ import annotations

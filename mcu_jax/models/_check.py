@@ -30,7 +30,7 @@ def check(model: base.Model, params: base.Params, inputs: Any, frozen: Any = Non
 def checked(name: str, apply: Callable[..., Any]) -> Callable[..., Any]:
     """`apply`, checked when it is first called without statistics for arguments of these shapes, traced or not.
 
-    Whether statistics have a memory does not depend on the weights: random ones do, so a trace is no hindrance.
+    Whether statistics are running averages does not depend on the weights, so random ones do, under a trace too.
     """
 
     @functools.lru_cache
@@ -69,7 +69,7 @@ def _random(like: jax.ShapeDtypeStruct, rng: np.random.Generator) -> Any:
             return jnp.broadcast_to(jax.random.key(0), like.shape)
     if jnp.issubdtype(like.dtype, jnp.inexact):
         return rng.normal(size=like.shape).astype(like.dtype)
-    # Images are bytes; any other integer may be an index, of which 0 and 1 are always there.
+    # uint8 are images; other integers may be indices, of which 0 and 1 always exist.
     return rng.integers(256 if like.dtype == jnp.uint8 else 2, size=like.shape).astype(like.dtype)
 
 
@@ -82,11 +82,11 @@ def _compare(name: str, apply: Callable[..., Any], shapes: tuple, values: Callab
 
     jaxpr, (_, _, stats) = jax.make_jaxpr(both, return_shape=True)(*shapes)
     if not jax.tree.leaves(stats) or any(isinstance(value, jax.core.Tracer) for value in jaxpr.consts):
-        return  # of an apply that closes over values of an outer trace nothing can be said
-    of_batch, of_stats = map(np.asarray, jax.jit(both).lower(*shapes).compile()(*values())[:2])
-    apart = float(np.max(np.abs(of_batch - of_stats)))
-    largest = float(np.max(np.abs([of_batch, of_stats])))
-    if apart > max(_TOLERANCE, float(jnp.finfo(of_batch.dtype).eps) ** 0.5) * largest:
+        return  # an apply that closes over values of an outer trace cannot be checked
+    by_batch, by_stats = map(np.asarray, jax.jit(both).lower(*shapes).compile()(*values())[:2])
+    apart = float(np.max(np.abs(by_batch - by_stats)))
+    largest = float(np.max(np.abs([by_batch, by_stats])))
+    if apart > max(_TOLERANCE, float(jnp.finfo(by_batch.dtype).eps) ** 0.5) * largest:
         raise base.UserError(
             f"{name} returns statistics that are not those of its batch: on one batch its logits (up to {largest:.3g}) "
             f"are {apart:.3g} apart without `stats` and with the statistics it returned. A running average would make "

@@ -68,7 +68,7 @@ def _conv(x: Array, kernel: Array, pads: _Pads) -> Array:
 
 
 def plain(x: Array, kernel: Array, pads: _Pads) -> Array:
-    """XLA's, of stride 1."""
+    """XLA's convolution of stride 1."""
     return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_LAYOUT)
 
 

@@ -18,7 +18,7 @@ from mcu_jax.models import _adapt, _conv
 Conv = functools.partial(nn.Conv, use_bias=False, conv_general_dilated=_conv.conv)
 
 _TRAINING = {"train": True, "training": True, "is_training": True, "deterministic": False, "use_running_average": False}
-"""Arguments by which modules are told how they are used, and the value that means training."""
+"""Arguments that switch a module between training and evaluation, and their values for training."""
 
 
 def as_float(x: Shaped[Any, "n ..."]) -> Float[Array, "n ..."]:
@@ -30,12 +30,12 @@ def as_float(x: Shaped[Any, "n ..."]) -> Float[Array, "n ..."]:
 def linen(module: nn.Module, *, name: str | None = None, head: tuple[str, ...] | None = None) -> base.Model:
     """A Model from your own Linen module, BatchNorm and Dropout included. Its `params` are the module's "params".
 
-    module: takes the inputs, one array or a dict of arrays, and if it likes any of the arguments train, training,
+    module: takes the inputs, one array or a dict of arrays, and optionally any of the arguments train, training,
         is_training, deterministic and use_running_average; returns logits. uint8 images are not scaled: `as_float`.
     BatchNorm's momentum counts as 0, so that the statistics are those of the batch; the running statistics of a trained
     original are `problem.stats`. Dropout drops where there is a key, in training. Two Models of equal modules are two
     models: build one and share it. Raises UserError for a module with other required arguments, and for one with
-    normalisation layers of its own whose statistics have a memory (`check`).
+    custom normalisation layers whose statistics are running averages (`check`).
     """
     init, run = _functions(module)
     return _adapt.adapt(run, init=init, name=name or type(module).__name__, head=head)
@@ -91,7 +91,7 @@ def _functions(module: nn.Module) -> _Functions:
 
 
 def _flags(module: nn.Module, training: bool) -> dict[str, Any]:
-    """The arguments that tell a module how it is used. Raises UserError where it requires others."""
+    """The module's arguments for training or evaluation. Raises UserError where it requires others."""
     _, *parameters = inspect.signature(type(module).__call__).parameters.values()
     required = [p.name for p in parameters[1:] if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
     if not parameters or set(required) - set(_TRAINING):
@@ -103,11 +103,11 @@ def _flags(module: nn.Module, training: bool) -> dict[str, Any]:
 
 
 def _intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any, *, drop: bool) -> Any:
-    """Flax's layers as a `base.Model` needs them: statistics of the batch alone, and nothing dropped without a key."""
+    """Runs BatchNorm on the statistics of the batch alone, and without a key runs dropout at rate 0."""
     module = context.module
     dropping = () if drop else ((nn.Dropout, "rate"), (nn.MultiHeadDotProductAttention, "dropout_rate"))
     for layer, setting in ((nn.BatchNorm, "momentum"), *dropping):
         if isinstance(module, layer) and getattr(module, setting) != 0 and context.method_name == "__call__":
-            # The same layer in the same place, where its variables are, but for this one setting.
+            # A copy bound to the same variables, with one setting changed.
             return module.clone(parent=module.scope, **{setting: 0.0})(*args, **kwargs)
     return call(*args, **kwargs)

@@ -22,7 +22,7 @@ def nnx(
         are for `Problem(params=…, stats=…)` where the module is trained; an untrained one's statistics mean nothing.
     init: rngs -> a fresh module like this one; needed only where the model is trained from the start.
     BatchNorm's momentum counts as 0, so that the statistics are those of the batch; Dropout drops where there is a key,
-    in training. Raises UserError for normalisation layers of one's own whose statistics have a memory (`check`).
+    in training. Raises UserError for custom normalisation layers whose statistics are running averages (`check`).
     """
     copy = flax_nnx.clone(module)
     copy.set_attributes(flax_nnx.BatchNorm, momentum=0.0, raise_if_not_found=False)
@@ -56,7 +56,7 @@ def nnx(
 
 
 def _as_dict(state: Any) -> dict[str, Any]:
-    """Nested dicts of arrays. Keys are strings, a place in a list too: files know no other."""
+    """Nested dicts of arrays. Keys are strings, positions in lists too, as checkpoints need them."""
     nested: dict[str, Any] = {}
     for path, variable in flax_nnx.to_flat_state(state):
         inner = nested
@@ -80,9 +80,9 @@ def _filled(state: Any, values: Any) -> Any:
 
 
 def _reseeded(state: Any, key: base.RandomKey) -> Any:
-    """A state of random streams that begin anew, each from a key of its own."""
+    """The state with its random streams restarted, stream i from key folded with i."""
 
-    def anew(i: int, variable: Any) -> Any:
+    def restart(i: int, variable: Any) -> Any:
         old = variable.get_value()
         if isinstance(variable, flax_nnx.RngKey):
             fresh = jax.random.fold_in(key, i)
@@ -92,4 +92,4 @@ def _reseeded(state: Any, key: base.RandomKey) -> Any:
         return variable.replace(jnp.zeros_like(old))
 
     flat = flax_nnx.to_flat_state(state)
-    return flax_nnx.from_flat_state([(path, anew(i, variable)) for i, (path, variable) in enumerate(flat)])
+    return flax_nnx.from_flat_state([(path, restart(i, variable)) for i, (path, variable) in enumerate(flat)])

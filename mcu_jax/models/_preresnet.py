@@ -103,5 +103,5 @@ class _PreResNet(nn.Module):
 
 
 def _norm_relu(x: Array, train: bool) -> Array:
-    # Momentum 0: the returned statistics are this batch's, with no memory.
+    # Momentum 0: the returned statistics are this batch's alone.
     return nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.0)(x))
