@@ -35,13 +35,7 @@ def current() -> Mesh | None:
 
 
 def share_out(batch: Any, mesh: Mesh | None) -> Any:
-    """A batch, leaves [b, …], over the mesh's data axis, where its devices divide b; else as it is."""
+    """A batch, leaves [b, …], over the mesh's data axis; where its devices do not divide b, the last have less."""
     if mesh is None:
         return batch
-
-    def leaf(x: Any) -> Any:
-        if x.shape[0] % mesh.shape[DATA]:
-            return x
-        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(DATA)))
-
-    return jax.tree.map(leaf, batch)
+    return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec(DATA)))

@@ -47,7 +47,8 @@ def carve(n: int, train_size: int | None, validation_size: int, seed: int) -> tu
         train_size = n - validation_size
     if train_size < 1:
         raise SplitError(
-            f"the training set is empty: train size {train_size}, validation size {validation_size}, of {n}"
+            f"the training set is empty: of {n} training examples a validation size of {validation_size} leaves none; "
+            "give a smaller one (--validation-size)"
         )
     if validation_size < 1:
         raise SplitError(f"the validation set is empty: give a validation size of at least 1, given {validation_size}")

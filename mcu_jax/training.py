@@ -488,17 +488,18 @@ def train(
 ) -> Params:
     """Trains a fresh model: an original, or a retrained one. SGD, L2 weight decay, lr falling to 0 along half a cosine.
 
-    data: a `Batch` or a source; rows: which of its examples, all by default. Raises NonFiniteLossError.
+    data: a `Batch` or a source; rows: which of its examples, all by default. lr: a number, or an optax schedule in the
+    cosine's place. Raises NonFiniteLossError.
     """
     chosen = jnp.arange(sources.length(data)) if rows is None else rows
     init_key, fit_key = jax.random.split(key)
-    steps = epochs * steps_per_epoch(len(chosen), batch_size)
+    schedule = lr if callable(lr) else optimizers.cosine(lr, epochs * steps_per_epoch(len(chosen), batch_size))
     return fit(
         Objective(Partial(_nll_of(model, augment), frozen), (Stream(chosen),)),
         outputs.init(model, init_key, data, chosen),
         data,
         fit_key,
-        optimizer=optimizers.make(optimizers.sgd, optimizers.cosine(lr, steps), momentum, weight_decay),
+        optimizer=optimizers.make(optimizers.sgd, schedule, momentum, weight_decay),
         epochs=epochs,
         batch_size=batch_size,
     ).state
@@ -650,17 +651,17 @@ def pool(stats: Stats) -> Stats:
 
 def gradient(problem: Problem, params: Params, rows: Rows, stats: Stats, *, batch_size: int = 128) -> Params:
     """Σ over batches of these examples of the gradient of the batch's mean cross-entropy, in evaluation mode."""
-    return _over_batches(problem, params, rows, stats, batch_size, _same)
+    return _over_batches(problem, params, rows, stats, batch_size, _same, sharding.current())
 
 
 def mean_gradient(problem: Problem, params: Params, rows: Rows, stats: Stats, *, batch_size: int = 128) -> Params:
     """Gradient of the mean cross-entropy of these examples, in evaluation mode."""
-    return _over_batches(problem, params, rows, stats, batch_size, _portion)
+    return _over_batches(problem, params, rows, stats, batch_size, _portion, sharding.current())
 
 
 def squared_gradient(problem: Problem, params: Params, rows: Rows, stats: Stats, *, batch_size: int = 128) -> Params:
     """Mean over batches of these examples of the squared batch gradient, in evaluation mode: a diagonal Fisher."""
-    total = _over_batches(problem, params, rows, stats, batch_size, _square)
+    total = _over_batches(problem, params, rows, stats, batch_size, _square, sharding.current())
     return optax.tree.scale(1 / -(-len(rows) // batch_size), total)
 
 
@@ -678,7 +679,7 @@ def _square(grads: Array, share: Array) -> Array:
     return jnp.square(grads)
 
 
-@functools.partial(jax.jit, static_argnames=("batch_size", "transform"))
+@functools.partial(jax.jit, static_argnames=("batch_size", "transform", "mesh"))
 def _over_batches(
     problem: Problem,
     params: Params,
@@ -686,6 +687,7 @@ def _over_batches(
     stats: Stats,
     batch_size: int,
     transform: Callable[[Array, Array], Array],
+    mesh: Any,
 ) -> Params:
     """Sum over the batches of transform(gradient, the batch's share of the examples)."""
 
@@ -695,7 +697,8 @@ def _over_batches(
 
     def add(total: Params, chosen: tuple[Array, Array]) -> tuple[Params, None]:
         batch_rows, weights = chosen
-        grads = jax.grad(loss)(params, sources.take(problem.data, batch_rows), weights)
+        batch, weights = sharding.share_out((sources.take(problem.data, batch_rows), weights), mesh)
+        grads = jax.grad(loss)(params, batch, weights)
         share = jnp.sum(weights) / len(rows)
         return optax.tree.add(total, jax.tree.map(lambda g: transform(g, share), grads)), None
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import pathlib
 import types
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import pytest
+from conftest import SMALL
 
 from mcu_jax import checkpoint, datasets, outputs, runs
-from mcu_jax.runs import _graph, _jobs
+from mcu_jax.runs import _graph, _jobs, _runner, _stages
 
 UNLEARN = {
     "train_size": 60, "validation_size": 40, "seeds": [0, 1], "points": 5, "epochs": 3, "train": {"epochs": 3},
@@ -134,11 +137,43 @@ def test_a_function_has_nothing_but_what_it_is_given(settings: dict) -> None:
                 assert function.__qualname__ == function.__name__
 
 
-def test_a_label_is_only_a_label() -> None:
-    for stages in graph(UNLEARN).values():
-        for stage in stages:
-            renamed = dataclasses.replace(stage, label="another")
-            assert (renamed.key, renamed.folder) == (stage.key, stage.folder)
+def test_a_label_is_only_a_label(finished: Any, tmp_path: pathlib.Path) -> None:
+    """A run whose every stage is called otherwise comes to the same numbers, in the same folders."""
+    renamed: dict[int, _graph.Stage] = {}
+
+    def rename(given: Any) -> Any:
+        if isinstance(given, _graph.Part):
+            return given._replace(stage=rename(given.stage))
+        if isinstance(given, _graph.Leaf):
+            return given
+        if id(given) not in renamed:
+            inputs = {name: rename(each) for name, each in given.inputs.items()}
+            renamed[id(given)] = dataclasses.replace(given, label=f"stage {len(renamed)}", inputs=inputs)
+        return renamed[id(given)]
+
+    stages = {label: [rename(stage) for stage in each] for label, each in graph(SMALL).items()}
+    before, after = _stages.Store(finished.directory / "stages"), _stages.Store(tmp_path)
+    _runner.Runner(after, runs.Silent(), together=True).run(stages)
+    for stage in (stage for each in stages.values() for stage in each):
+        chex.assert_trees_all_equal(after.get(stage).result, before.get(stage).result)
+
+
+def test_two_stages_of_one_label_are_an_error_of_the_program() -> None:
+    made, (stage, other) = _graph.Labelled(), graph(UNLEARN)["ssd"]
+    assert made.add(stage) is made.add(dataclasses.replace(stage)) is stage
+    with pytest.raises(ValueError, match="two different stages are called 'ssd'"):
+        made.add(other)
+
+
+def test_seeds_side_by_side_share_the_images() -> None:
+    for settings in (UNLEARN, CONNECT):
+        tasks = [s.inputs["task"] for stages in graph(settings).values() for s in stages if "task" in s.inputs]
+        assert tasks
+        for task in tasks:
+            leaves = jax.tree_util.tree_leaves_with_path(task.make())
+            axes = task.axes if isinstance(task.axes, tuple) else (task.axes,) * len(leaves)
+            own = {path[0].name for (path, _), axis in zip(leaves, axes, strict=True) if axis == 0}
+            assert own <= {"forget", "retain", "forget_test"}
 
 
 def test_every_draw_has_a_key_of_its_own() -> None:

@@ -31,7 +31,6 @@ from mcu_jax import (
     optimizers,
     paths,
     registry,
-    sharding,
     sources,
     training,
     trees,
@@ -186,24 +185,9 @@ def test_vmap_over_keys_is_a_loop(problem: Problem, unlearned: Any, run: Run, na
         chex.assert_trees_all_close(result, run(name, i), rtol=1e-3, atol=1e-5)
 
 
-@pytest.fixture(scope="session")
-def mesh() -> jax.sharding.Mesh:
-    return jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-
-
-@every_method
-def test_a_mesh_of_devices_gives_the_numbers_of_one(
-    problem: Problem, unlearned: Any, run: Run, mesh: jax.sharding.Mesh, name: str
-) -> None:
-    with sharding.use(mesh):
-        result = call(name, problem, KEYS[0], **options(name, unlearned))
-    chex.assert_trees_all_close(result, run(name), rtol=1e-3, atol=1e-5)
-    devices = {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(result)}
-    assert devices == ({1} if name in {"ssd", "influence", "fisher_noise"} else {4}), "what has no loop has no mesh"
-
-
-def test_each_device_of_a_mesh_computes_its_quarter_of_a_batch(problem: Problem, mesh: jax.sharding.Mesh) -> None:
+def test_each_device_of_a_mesh_computes_its_quarter_of_a_batch(problem: Problem) -> None:
     """Of 32 examples 8, from the pixels to the 10 logits; the state is given from segment to segment, not copied."""
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 
     def terms(params: Any, batches: tuple, now: training.Now) -> tuple[training.Term]:
         ((x, y),) = (batch.values() for batch in batches)

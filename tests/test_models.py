@@ -444,6 +444,25 @@ def test_statistics_with_a_memory_are_refused() -> None:
     scaled = remembering(0.99)
     jax.jit(lambda c: models.adapt(lambda p, x, stats=None: scaled(p, c * x, stats)).apply(params, INPUTS)[0])(2.0)
 
+    # A deep one neither, whose random weights must not overflow.
+    class Deep(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array, train: bool, drop: bool = False) -> jax.Array:
+            for _ in range(60):
+                x = nn.BatchNorm(use_running_average=not train, momentum=0.99)(nn.Dense(4)(x))
+            return x
+
+    deep = Deep()
+    variables = deep.init(KEY, INPUTS, train=True)
+
+    def apply(params: Any, x: jax.Array, stats: Any = None) -> tuple:
+        everything = {"params": params, "batch_stats": variables["batch_stats"] if stats is None else stats}
+        logits, new = deep.apply(everything, x, train=stats is None, mutable=["batch_stats"])
+        return logits, new["batch_stats"]
+
+    with pytest.raises(ValueError, match=refusal):
+        models.adapt(apply).apply(variables["params"], INPUTS)
+
     custom = Model("custom", lambda key, x: params, remembering(0.99))
     with pytest.raises(ValueError, match=refusal):
         models.check(custom, params, INPUTS)

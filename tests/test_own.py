@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import SMALL, normed_apply
 
-from mcu_jax import checkpoint, cli, curves, datasets, models, runs, splits
+from mcu_jax import Model, checkpoint, cli, curves, datasets, models, runs, splits
 
 pytestmark = pytest.mark.usefixtures("kept_compilations")
 
@@ -56,11 +56,84 @@ def test_what_cannot_be_worked_on_is_refused_before_any_work(digits: datasets.Da
     x[int(splits.carve(digits.train_size, 60, 40, 0)[0][3]), 2, 2] = np.nan
     config = runs.from_mapping({**SMALL, "out": str(tmp_path / "run"), "model": "own"})
     model = models.mlp(num_classes=10)
-    broken = digits._replace(examples={**digits.examples, "x": x})
+    n = digits.train_size
+    parts = ({"x": x[part], "y": digits.examples["y"][part]} for part in (slice(n), slice(n, None)))
+    broken = datasets.arrays(*parts)
     with pytest.raises(runs.ConfigError, match=r"'x' of example \d+ holds NaN"):
         runs.unlearn(config, model=model, data=broken)
     with pytest.raises(runs.ConfigError, match="the model gives 9 classes, num_classes is 10"):
         runs.unlearn(config, model=models.mlp(num_classes=9), data=digits)
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_are_what_their_hash_says(digits: datasets.Data, tmp_path: pathlib.Path) -> None:
+    config = runs.from_mapping({**SMALL, "out": str(tmp_path / "run"), "model": "own"})
+    other = digits._replace(examples={**digits.examples, "x": 255 - digits.examples["x"]})
+    with pytest.raises(runs.ConfigError, match=r"hash of this data set is not that of its examples; make one by dat"):
+        runs.unlearn(config, model=models.mlp(num_classes=10), data=other)
+    tokens = datasets.Data("own", {"tokens": np.ones((9, 3)), "labels": np.ones((9, 3))}, 6, ("0",), "", None)
+    with pytest.raises(runs.ConfigError, match=r"labels 'y' \[n\]"):
+        runs.unlearn(config, model=models.mlp(num_classes=10), data=tokens)
+
+
+def test_arrays_become_a_data_set(digits: datasets.Data) -> None:
+    made = datasets.arrays(digits.train, digits.test)
+    assert (made.hash, made.train_size, made.class_names) == (digits.hash, digits.train_size, digits.class_names)
+    assert datasets.check(made) is made
+    y = np.arange(4)
+    given = {"a": np.ones((4, 2)), "b": np.ones((4, 3)), "y": y}
+    made = datasets.arrays(given, given, name="two", class_names="wxyz")
+    assert [made.examples[name].dtype for name in "aby"] == [np.float32, np.float32, np.int32]
+    assert made.hash != datasets.arrays(*2 * [{"c": given["a"], "b": given["b"], "y": y}]).hash
+    with pytest.raises(ValueError, match=r"given a float32\[2\], b float32\[3\], y int32\[\] and x float32\[\], y int"):
+        datasets.arrays(given, {"x": np.ones(4), "y": y})
+    for labels in (y - 1, y.astype(float), y[:, None], 10**6 * y):
+        with pytest.raises(ValueError, match=r"labels 'y' \[n\], whole numbers from 0 to 99999"):
+            datasets.arrays({"x": y, "y": labels}, given)
+    with pytest.raises(ValueError, match="'x' has 3, 'y' has 4"):
+        datasets.arrays({"x": y[:3], "y": y}, given)
+
+
+@pytest.mark.parametrize("name", ["npo", "mcu", "path"])
+def test_a_folder_of_a_methods_name_is_no_checkpoint(place: pathlib.Path, name: str) -> None:
+    params = models.mlp(num_classes=10).init(jax.random.key(0), np.zeros((1, 8, 8, 1), np.uint8))
+    checkpoint.save(place / name, params)
+    if name == "npo":
+        assert resolve(pre=name).methods["npo"][0] == "npo"
+    else:
+        with pytest.raises(runs.ConfigError, match=r"mcu needs another method's model|no method 'path'"):
+            resolve(pre=name)
+    assert resolve(pre=f"./{name}").methods[f"./{name}"][0] == "checkpoint"
+
+
+def test_a_run_directory_is_no_checkpoint(finished: runs.Run) -> None:
+    with pytest.raises(runs.ConfigError, match=r"is a run directory; give one of its models, as `mcu-jax export"):
+        resolve(original=str(finished.directory))
+
+
+def test_a_damaged_checkpoint_of_ones_own_is_not_to_be_deleted(place: pathlib.Path) -> None:
+    checkpoint.save(
+        place / "mine", models.mlp(num_classes=10).init(jax.random.key(0), np.zeros((1, 8, 8, 1), np.uint8))
+    )
+    (place / "mine" / "manifest.json").write_text("{}")
+    with pytest.raises(runs.ConfigError, match=r"original: damaged checkpoint .*mine: .*; give a whole copy of it$"):
+        resolve(original="mine")
+
+
+def test_a_model_with_a_memory_is_refused_before_any_work(digits: datasets.Data, tmp_path: pathlib.Path) -> None:
+    """Made without `models.adapt`, which would see it."""
+
+    def apply(params: dict, x: jax.Array, stats: dict | None = None, key: object = None) -> tuple:
+        logits, moments = normed_apply(params, x.reshape(len(x), -1).astype(np.float32), stats)
+        old = {"norm": {"mean": 0.01 * moments["norm"]["mean"], "var": 0.01 * moments["norm"]["var"] + 0.99}}
+        return logits, old if stats is None else stats
+
+    def init(key: jax.Array, x: jax.Array) -> dict:
+        return {"v": jax.numpy.eye(64), "w": jax.random.normal(key, (64, 10))}
+
+    config = runs.from_mapping({**SMALL, "out": str(tmp_path / "run"), "model": "own"})
+    with pytest.raises(runs.ConfigError, match="returns statistics that are not those of its batch"):
+        runs.unlearn(config, model=Model("own", init, apply), data=digits)
     assert not (tmp_path / "run").exists()
 
 

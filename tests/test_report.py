@@ -105,7 +105,11 @@ def test_a_mask_that_leaves_next_to_nothing_is_told_of_first(five_seeds):
     assert "Careful" not in report.unlearn_table(report.collect(results))
     results["paths"][2]["mask"] = {"keep": 0.004, "retain_filter": 0.99}
     first = " ".join(report.unlearn_table(report.collect(results)).split("\n\n")[0].split())
-    assert "the mask leaves 0.4 % of the parameters to train" in first
+    assert "the mask of MCU leaves 0.4 % of the parameters to train" in first
+    results["paths"][2]["mask"]["keep"] = 0.5
+    results["rows"].append({**results["rows"][0], "method": "mcu:keep=0", "mask_keep": 0.0})
+    first = " ".join(report.unlearn_table(report.collect(results)).split("\n\n")[0].split())
+    assert "the mask of mcu:keep=0 leaves 0 % of the parameters" in first
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,9 @@ def check_schema(results: dict[str, Any], methods: list[str], *, class_wise: boo
     seeds = results["config"]["seeds"]
     assert [(row["seed"], row["method"]) for row in results["rows"]] == list(itertools.product(seeds, methods))
     for row in results["rows"]:
-        assert list(row) == ["method", "seed", "t", "UA", "UA_test", "RA", "TA", "MIA", "avg_gap", "seconds"]
+        kept = ["mask_keep"] if row["method"].startswith("mcu:") else []
+        assert list(row) == ["method", "seed", "t", "UA", "UA_test", "RA", "TA", "MIA", "avg_gap", "seconds", *kept]
+        assert all(0 <= row[name] <= 1 for name in kept)
         assert (row["t"] is None) == (row["method"].partition(":")[0] not in ("linear", "mcu"))
         assert row["t"] is None or 0 <= row["t"] <= 1
         assert (row["UA_test"] is not None) == class_wise
@@ -223,7 +225,7 @@ def test_a_run_only_grows(finished: runs.Run, tmp_path: pathlib.Path) -> None:
     watcher = Watcher()
     less = unlearn(directory, watcher, seeds=[1])
     assert watcher.stages == []
-    assert [note.partition("made with ")[2].partition(",")[0] for note in watcher.notes] == [
+    assert [note.partition(" has ")[2].partition(" and keeps")[0] for note in watcher.notes] == [
         "seeds 0 1", "points 9", "baselines ssd",
     ]  # fmt: skip
     assert (directory / "results.json").read_bytes() == kept
@@ -234,6 +236,13 @@ def test_a_run_only_grows(finished: runs.Run, tmp_path: pathlib.Path) -> None:
     assert "ssd" not in part
     assert "2 seeds" in report.write(directory)
     assert runs.from_yaml(directory / "config.yaml").seeds == (0, 1)
+
+    # Less of one and more of another: the whole run grows, and it says that it is not only of what was asked for.
+    watcher = Watcher()
+    part = unlearn(directory, watcher, seeds=[1], points=9, baselines=["ssd", "finetune"])
+    assert ("finetune", [0, 1]) in watcher.stages
+    assert {row["seed"] for row in part["rows"]} == {0, 1}
+    assert any("has seeds 0 1 and keeps" in note for note in watcher.notes)
 
 
 def test_another_baseline_changes_no_other_row_and_stages_are_shared(

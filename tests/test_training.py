@@ -9,10 +9,11 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.tree_util import Partial
 
-from mcu_jax import losses, optimizers, outputs, sources, training, trees
+from mcu_jax import losses, methods, optimizers, outputs, sources, training, trees
 from mcu_jax.base import Problem, UserError
 
 KEY = jax.random.key(3)
@@ -356,3 +357,9 @@ def test_a_fresh_model_is_trained_on_its_rows_alone(problem: Problem) -> None:
     spoilt = {**problem.data, "y": problem.data["y"].at[others].set(0)}
     chex.assert_trees_all_equal(train(spoilt), params)
     assert accuracy(train(problem.data, augment=spoil)) < accuracy(params) - 0.2
+    cosine = optax.cosine_decay_schedule(0.1, 3 * training.steps_per_epoch(len(rows), 32))
+    chex.assert_trees_all_close(train(problem.data, lr=cosine), params, rtol=1e-5)
+    chex.assert_trees_all_close(
+        methods.retrain(problem, KEY, lr=optax.constant_schedule(0.0), epochs=1),
+        methods.retrain(problem, KEY, lr=1e-30, epochs=1),
+    )

@@ -6,14 +6,14 @@ import os
 
 from mcu_jax.datasets import _tfds
 from mcu_jax.datasets._augment import crop_and_flip
-from mcu_jax.datasets._data import Data
+from mcu_jax.datasets._data import Data, arrays, check
 from mcu_jax.datasets._digits import digits
 from mcu_jax.datasets._npz import npz
 from mcu_jax.datasets._tfds import prepared
 
 NAMES = ("digits",)
 
-__all__ = ["NAMES", "Data", "crop_and_flip", "digits", "load", "npz", "prepared"]
+__all__ = ["NAMES", "Data", "arrays", "check", "crop_and_flip", "digits", "load", "npz", "prepared"]
 
 
 def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Data:

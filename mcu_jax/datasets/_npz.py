@@ -33,8 +33,7 @@ def npz(file: str | os.PathLike[str]) -> _data.Data:
         raise base.UserError(f"the data file {name} cannot be read: {error.strerror or error}") from error
     except (ValueError, TypeError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
         raise base.UserError(f"the data file {name} cannot be used: {text.printable(str(error))}") from error
-    classes = tuple(str(i) for i in range(int(max(train["y"].max(), test["y"].max())) + 1))
-    return _data.join(pathlib.Path(file).stem, train, test, classes, _data.digest(train, test), None)
+    return _data.arrays(train, test, name=pathlib.Path(file).stem)
 
 
 def _split(arrays: dict[str, np.ndarray], part: str) -> base.Batch:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from mcu_jax import training
 from mcu_jax.base import Count, Decay, NonNegative, Params, Positive, Problem, RandomKey
@@ -11,7 +11,7 @@ def retrain(
     key: RandomKey,
     *,
     epochs: Annotated[int, Count] = 20,
-    lr: Annotated[float, Positive] = 0.05,
+    lr: Annotated[Any, Positive] = 0.05,
     momentum: Annotated[float, Decay] = 0.9,
     weight_decay: Annotated[float, NonNegative] = 5e-4,
     batch_size: Annotated[int, Count] = 128,

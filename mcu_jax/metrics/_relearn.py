@@ -21,7 +21,7 @@ def relearn_steps(
     params: Params,
     key: RandomKey,
     *,
-    lr: Any = 0.01,
+    lr: float | Float[Any, ""] = 0.01,
     momentum: Any = 0.9,
     batch_size: int = 128,
     limit: int | Int[Any, ""] = 100,

@@ -15,16 +15,21 @@ _EXAMPLES = 16
 _TOLERANCE = 0.01  # a running average is off by far more, rounding by far less
 
 
-def check(model: base.Model, params: base.Params, inputs: Any, frozen: Any = None) -> None:
+def check(model: base.Model, params: Any, inputs: Any, frozen: Any = None) -> None:
     """Refuses a model whose BatchNorm statistics are a running average of many batches.
 
     Along a path statistics are computed afresh from the moments that `model.apply` returns without `stats`, so on one
     batch its logits must be those of `apply` with the statistics that came back. Models of `adapt`, `linen` and `nnx`
-    are checked by themselves, when first used; this is for a `base.Model` made otherwise. inputs: a few examples.
-    Raises UserError, and says what to do.
+    are checked by themselves, when first used; this is for a `base.Model` made otherwise. params: their shapes and
+    dtypes will do. inputs: a few examples. Raises UserError, and says what to do.
     """
     arguments = (params, inputs, {} if frozen is None else {"frozen": frozen})
-    _compare(model.name, model.apply, arguments, lambda: arguments)
+    rng = np.random.default_rng(0)
+
+    def value(leaf: Any) -> Any:
+        return _random(leaf, rng) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
+
+    _compare(model.name, model.apply, arguments, lambda: jax.tree.map(value, arguments))
 
 
 def checked(name: str, apply: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,7 +73,9 @@ def _random(like: jax.ShapeDtypeStruct, rng: np.random.Generator) -> Any:
         with jax.ensure_compile_time_eval():
             return jnp.broadcast_to(jax.random.key(0), like.shape)
     if jnp.issubdtype(like.dtype, jnp.inexact):
-        return rng.normal(size=like.shape).astype(like.dtype)
+        # Of the size that weights are initialised at: through many layers larger ones overflow.
+        fan_in = np.prod(like.shape[:-1]) if len(like.shape) > 1 else 1
+        return (rng.normal(size=like.shape) / np.sqrt(fan_in)).astype(like.dtype)
     # uint8 are images; other integers may be indices, of which 0 and 1 always exist.
     return rng.integers(256 if like.dtype == jnp.uint8 else 2, size=like.shape).astype(like.dtype)
 
@@ -86,7 +93,8 @@ def _compare(name: str, apply: Callable[..., Any], shapes: tuple, values: Callab
     by_batch, by_stats = map(np.asarray, jax.jit(both).lower(*shapes).compile()(*values())[:2])
     apart = float(np.max(np.abs(by_batch - by_stats)))
     largest = float(np.max(np.abs([by_batch, by_stats])))
-    if apart > max(_TOLERANCE, float(jnp.finfo(by_batch.dtype).eps) ** 0.5) * largest:
+    same = apart <= max(_TOLERANCE, float(jnp.finfo(by_batch.dtype).eps) ** 0.5) * largest
+    if np.isfinite(by_batch).all() and not same:
         raise base.UserError(
             f"{name} returns statistics that are not those of its batch: on one batch its logits (up to {largest:.3g}) "
             f"are {apart:.3g} apart without `stats` and with the statistics it returned. A running average would make "

@@ -48,12 +48,14 @@ def unlearn_table(results: Results, width: int = _text.WIDTH) -> str:
 
 def _careful(results: Results) -> list[str]:
     """What a reader must know before the numbers."""
-    least = min((path["mask"]["keep"] for path in trained_paths(results)), default=1.0)
-    if least >= SMALL_MASK:
-        return []
+    shares = [("MCU", path["mask"]["keep"]) for path in trained_paths(results)]
+    shares += [(row["method"], row["mask_keep"]) for row in results.summary["rows"] if "mask_keep" in row]
+    least = {name: min(share for other, share in shares if other == name) for name, _ in shares}
     return [
-        f"Careful: the mask leaves {100 * least:.2g} % of the parameters to train, so that the path is nearly the "
-        "straight line. Lower --mask.retain-filter, raise --mask.keep, or ask for --mask.kind none."
+        f"Careful: the mask of {name} leaves {100 * share:.2g} % of the parameters to train, so that its path is "
+        "nearly the straight line. Lower retain-filter, raise keep, or ask for no mask (kind none)."
+        for name, share in least.items()
+        if share < SMALL_MASK
     ]
 
 

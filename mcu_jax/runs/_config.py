@@ -337,6 +337,8 @@ def named(config: AnySettings, brought: Brought) -> AnySettings:
     if config.data is not None and brought.data is not None:
         raise ConfigError("give either data=, or the name of a data file, not both")
     dataset, model = config.dataset, config.model
+    if config.data_dir is not None and dataset in datasets.NAMES:
+        raise ConfigError(f"data_dir has no effect with {dataset}, which is embedded; leave it out, or name a dataset")
     if _is_own_data(config, brought):
         dataset = brought.data.name if brought.data else pathlib.Path(str(config.data)).stem
         if config.dataset not in (dataset, Settings.dataset) or config.data_dir is not None:
@@ -404,7 +406,7 @@ def common(config: Settings, brought: Brought) -> dict[str, Any]:
 
     digests = {}
     if brought.data is not None:
-        data = brought.data
+        data = datasets.check(brought.data)
     elif config.data is not None:
         data = datasets.npz(config.data)
     else:

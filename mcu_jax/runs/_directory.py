@@ -97,7 +97,8 @@ class RunDirectory:
 
 
 class Opened(NamedTuple):
-    """A run's directory, and what was asked for, which may be a part of the run. less: what was asked for less of."""
+    """A run's directory, and what is to be shown, which may be a part of the run: what was asked for, if it is nothing
+    new. less: what was asked for less of."""
 
     directory: RunDirectory
     asked: _config.Resolved
@@ -120,10 +121,10 @@ def open_run(resolved: _config.Resolved, *, repair: bool = False) -> Opened:
         _refuse_other(path, resolved.identity(), there, config.EXTENDABLE)
         grown = {name: _grown(getattr(earlier, name), getattr(config, name)) for name in config.EXTENDABLE}
         whole = resolved.changed(**grown, stages=config.stages or earlier.stages)
-        is_new = any(value != getattr(earlier, name) for name, value in grown.items())
-        less = () if is_new else tuple(name for name in grown if _is_less(getattr(config, name), grown[name]))
+        less = tuple(name for name in grown if _is_less(getattr(config, name), grown[name]))
+        is_part = all(value == getattr(earlier, name) for name, value in grown.items())
         # What was made with more points is not thinned out.
-        asked = resolved.changed(points=grown["points"]) if less else whole
+        asked = resolved.changed(points=grown["points"]) if less and is_part else whole
     elif path.is_dir() and any(file.name != _files.new(path / CONFIG).name for file in path.iterdir()):
         raise _config.ConfigError(f"{path} is not empty and not a run directory; choose another with --out")
     stages = pathlib.Path(whole.config.stages) if whole.config.stages else path / "stages"
@@ -223,7 +224,7 @@ def load(directory: str | os.PathLike[str], *, seed: int | None = None, stage: s
                 f"stage {name!r} of seed {chosen} diverged at step {meta['diverged']}: it has no model"
             )
         # The stage of MCU as a baseline holds its t* beside the parameters.
-        return tree["params"] if set(tree) == {"params", "t"} else tree
+        return tree["params"] if set(tree) == {"params", "t", "keep"} else tree
 
     if stage != "path":
         return read(stage)

@@ -49,18 +49,17 @@ def _cpu() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of this library, with + for changes on top of it; None where it is installed without its history."""
-    here = pathlib.Path(__file__).parent
+    """The commit of this library, with + for changes of its code; None where it is installed without its history."""
+    package = pathlib.Path(__file__).parents[1]
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        run = subprocess.run(command, cwd=package, capture_output=True, text=True, timeout=10, check=True)
+        return run.stdout.strip()
+
     try:
-        told = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-        tracked = subprocess.run(["git", "ls-files", __file__], cwd=here, capture_output=True, text=True, timeout=10)
+        if not git("ls-files", __file__):
+            return None
+        return git("rev-parse", "HEAD") + "+" * bool(git("status", "--porcelain", "."))
     except (OSError, subprocess.SubprocessError):
         return None
-    return told.stdout.strip() if tracked.stdout.strip() else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -96,7 +96,18 @@ def draw(seed: int, name: str, run: int = 0) -> Leaf:
     return Leaf({"draw": name, "seed": seed, "run": run}, make)
 
 
-def by_label(seeds: list[dict[str, Stage]]) -> dict[str, list[Stage]]:
+class Labelled(dict[str, Stage]):
+    """The stages of one seed by label: no two of them have the same."""
+
+    def add(self, stage: Stage) -> Stage:
+        """Gives it back, or the one that is there already. Raises ValueError for another stage of that label."""
+        known = self.setdefault(stage.label, stage)
+        if known.digest != stage.digest:
+            raise ValueError(f"two different stages are called {stage.label!r}")
+        return known
+
+
+def by_label(seeds: Sequence[Mapping[str, Stage]]) -> dict[str, list[Stage]]:
     """The graph of a run from the stages of each of its seeds."""
     return {label: [stages[label] for stages in seeds] for label in seeds[0]}
 

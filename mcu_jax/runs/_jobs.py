@@ -135,8 +135,9 @@ def _run(
     whole = directory.write_results(results(directory.resolved, graph, runner))
     for name in opened.less:
         has = getattr(directory.resolved.config, name)
-        observer.note(f"{directory.path} was made with {name} {_list(has)}, and keeps them; fewer were asked for")
-    shown = _tidy.summary(results(opened.asked, graph, runner)) if opened.less else whole
+        observer.note(f"{directory.path} has {name} {_list(has)} and keeps them all; fewer were asked for")
+    is_whole = opened.asked is directory.resolved
+    shown = whole if is_whole else _tidy.summary(results(opened.asked, graph, runner))
     broken = (runner.broken(stage) for stages in graph.values() for stage in stages)
     return Run(directory.path, shown, tuple(dict.fromkeys(each for each in broken if each)))
 

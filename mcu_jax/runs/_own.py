@@ -81,20 +81,28 @@ def params(place: str, like: Any, setting: str) -> tuple[base.Params, str]:
     """(weights, digest) of a checkpoint of ours: a stage of a run, what `export` or `checkpoint.save` wrote.
 
     like: the shapes that the model has. Raises UserError where there is none, or it is of another model: the first
-    leaf that differs, and both shapes; DamagedCheckpointError.
+    leaf that differs, and both shapes; and where it is damaged.
     """
+    shown = text.plain(place)
+    if not checkpoint.exists(place):
+        if (pathlib.Path(place) / "stages.json").exists():
+            raise base.UserError(
+                f"{setting}: {shown} is a run directory; give one of its models, as `mcu-jax export {shown} --to DIR "
+                "--method original` writes it"
+            )
+        raise base.UserError(f"{setting}: there is no checkpoint in {shown}")
     try:
         found = checkpoint.load(place)
-        wrapped = isinstance(found, dict) and "params" in found and set(found) <= {"params", "stats", "t"}
+        wrapped = isinstance(found, dict) and "params" in found and set(found) <= {"params", "stats", "t", "keep"}
         tree = checkpoint.load(place, {**found, "params": like} if wrapped else like)
-    except FileNotFoundError as error:
-        raise base.UserError(f"{setting}: there is no checkpoint in {text.plain(place)}") from error
+    except checkpoint.DamagedCheckpointError as error:
+        raise base.UserError(f"{setting}: {str(error).partition(';')[0]}; give a whole copy of it") from error
     except ValueError as error:
         raise base.UserError(f"{setting} is of another model than the run's: {error}") from error
     weights = tree["params"] if wrapped else tree
     for leaf in jax.tree.leaves(weights):
         if not np.isfinite(leaf).all():
-            raise base.UserError(f"{setting}: weights in {text.plain(place)} are not finite")
+            raise base.UserError(f"{setting}: weights in {shown} are not finite")
     return jax.tree.map(jnp.asarray, weights), checkpoint.digest(weights)
 
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mcu_jax import methods, metrics, outputs, paths, registry, sources, splits
+from mcu_jax import methods, metrics, models, outputs, paths, registry, sources, splits
 from mcu_jax.base import Batch, Evaluation, Params, Problem
 from mcu_jax.runs import _config, _directory, _graph
 from mcu_jax.runs._graph import Leaf, Stage
@@ -165,7 +165,9 @@ def _check(resolved: _config.Resolved, rows: Rows) -> None:
     """Raises UserError for data or a model that cannot be worked on, before any work."""
     data, classes = resolved.data, len(resolved.data.class_names)
     task = Problem(resolved.model, {}, data.examples, num_classes=classes, **rows._asdict())
-    outputs.check(task, _config.shapes(resolved.model, data))
+    shapes = _config.shapes(resolved.model, data)
+    outputs.check(task, shapes)
+    models.check(resolved.model, shapes, outputs.inputs(sources.read(data.examples, rows.retain[:16])))
 
 
 def seeds_fit_together(resolved: _config.Resolved) -> bool:

@@ -27,58 +27,60 @@ def graph(resolved: Resolved, directory: _directory.RunDirectory) -> dict[str, l
     return _graph.by_label([_stages_of(resolved, seed) for seed in _tasks.replicates(directory, resolved)])
 
 
-def _stages_of(resolved: Resolved, replicate: _tasks.Replicate) -> dict[str, Stage]:
-    config, seed = resolved.config, replicate.seed
-    made = {"original": replicate.original, "retrain": replicate.retrained("retrain")}
-    models: dict[str, _graph.Input] = {**made}
+def _stages_of(resolved: Resolved, replicate: _tasks.Replicate) -> _graph.Labelled:
+    config, seed, made = resolved.config, replicate.seed, _graph.Labelled()
+    models: dict[str, _graph.Input] = {
+        "original": made.add(replicate.original),
+        "retrain": made.add(replicate.retrained("retrain")),
+    }
     for spec in (config.pre, *config.baselines):
         name, options = resolved.methods[spec]
         if name == _unlearn_config.CHECKPOINT:
             brought = _graph.Leaf({"checkpoint": options["digest"]}, lambda: resolved.pre)
-            made[spec] = Stage(spec, seed, _tasks.take_up, {"params": brought})
+            models[spec] = made.add(Stage(spec, seed, _tasks.take_up, {"params": brought}))
         elif name == "mcu":
             inputs = {**replicate.begin(name), "end": made[config.pre]}
-            made[spec] = Stage(spec, seed, mcu, inputs, {k: v for k, v in options.items() if k != "pre"})
+            options = {k: v for k, v in options.items() if k != "pre"}
+            models[spec] = made.add(Stage(spec, seed, another_path, inputs, options))["params"]
         else:
-            made[spec] = replicate.unlearned(spec, name, options)
-        models[spec] = made[spec]["params"] if name == "mcu" else made[spec]
+            models[spec] = made.add(replicate.unlearned(spec, name, options))
 
     end, form = {"end": made[config.pre]}, {"curve": resolved.curve.__name__, "bends": resolved.bends}
     trained = {"epochs": config.epochs, "lr": config.lr, "batch_size": config.train.batch_size, "beta": resolved.beta}
     masked: dict[str, _graph.Input] = {}
     if config.mask.kind != "none":
-        made["mask"] = Stage("mask", seed, mask, replicate.begin("mask"), dataclasses.asdict(config.mask))
-        masked = {"mask": made["mask"]}
-    made["path"] = Stage("path", seed, path, {**replicate.begin("path"), **end, **masked}, {**form, **trained})
+        settings = dataclasses.asdict(config.mask)
+        masked = {"mask": made.add(Stage("mask", seed, mask, replicate.begin("mask"), settings))}
+    inputs = {**replicate.begin("path"), **end, **masked}
+    bent = made.add(Stage("path", seed, path, inputs, {**form, **trained}))
 
     rows = replicate.rows()
     seen = {"task": replicate.task(rows if config.sample is None else replicate.sampled(rows, config.sample))}
-    points = {"points": config.points}
+    swept_form = {**form, "points": config.points}
     line: dict[str, _graph.Input] = {}
-    bent: dict[str, _graph.Input] = {"inner": made["path"]["inner"]}
-    for row, label, choice, inner in (("linear", *LINE, line), ("mcu", *PATH, bent)):
+    for row, label, choice, inner in (("linear", *LINE, line), ("mcu", *PATH, {"inner": bent["inner"]})):
         along = {**seen, "original": replicate.original, **end, **inner}
         values = functools.partial(sweep_values, points=config.points)
-        swept = made[label] = Stage(label, seed, sweep, along, {**form, **points}, values)
+        swept = made.add(Stage(label, seed, sweep, along, swept_form, values))
         read = {"retain": swept["RA"], "unlearned": swept["UA"], "targets": swept["targets"]}
-        made[choice] = Stage(choice, seed, choose, {**along, **read}, {**form, **points}, choice_values)
-        at = {**along, "t": made[choice]["t"]}
-        name = f"metrics of {row}"
-        made[name] = Stage(name, seed, evaluate_at, at, form, _tasks.metric_values)
+        chosen = made.add(Stage(choice, seed, choose, {**along, **read}, swept_form, choice_values))
+        at = {**along, "t": chosen["t"]}
+        made.add(Stage(f"metrics of {row}", seed, evaluate_at, at, form, _tasks.metric_values))
     for spec, params in models.items():
-        name = f"metrics of {spec}"
-        made[name] = Stage(name, seed, _tasks.evaluate, {**seen, "params": params}, {}, _tasks.metric_values)
+        inputs = {**seen, "params": params}
+        made.add(Stage(f"metrics of {spec}", seed, _tasks.evaluate, inputs, {}, _tasks.metric_values))
     return made
 
 
 # Functions of stages
 
 
-def mcu(task: Problem, original: Params, key: Any, end: Params, **options: Any) -> dict[str, Any]:
-    """MCU as a baseline of itself: with other options, to the same pre-unlearned model."""
+def another_path(task: Problem, original: Params, key: Any, end: Params, **options: Any) -> dict[str, Any]:
+    """MCU as a baseline of itself: with other options, to the same pre-unlearned model. keep: realised by its mask."""
     options = registry.arguments(methods.mcu, options)
     unlearned = methods.mcu(_tasks.given(task, original), key, **options, pre=end, full=True)
-    return {"params": unlearned.params, "t": unlearned.choice.t}
+    masked = unlearned.info.mask
+    return {"params": unlearned.params, "t": unlearned.choice.t, "keep": jnp.asarray(masked.keep if masked else 1.0)}
 
 
 def mask(task: Problem, original: Params, key: Any, **settings: Any) -> dict[str, Any]:
@@ -211,11 +213,12 @@ def _row(
     spent = {part: runner.spent(stage) for part, stage in used.items()}
     values = runner.read(stages[f"metrics of {name}"])
     diverged = values if isinstance(values, _stages.Diverged) else None
-    t, seconds = None, {part: each.seconds for part, each in spent.items()}
+    t, kept, seconds = None, {}, {part: each.seconds for part, each in spent.items()}
     if not diverged and "selection" in used:
         t = runner.read(used["selection"])["t"]
     elif not diverged and is_mcu:
         t = round(float(runner.read(stages[name])["t"]), 6)
+        kept = {"mask_keep": float(runner.read(stages[name])["keep"])}
     seconds["compile"] = sum(each.compile_seconds for each in spent.values())
     known = not diverged and not isinstance(retrained, _stages.Diverged)
     return {
@@ -225,6 +228,7 @@ def _row(
         **{metric: None if diverged else values.get(metric) for metric in METRICS},
         "avg_gap": metrics.avg_gap(values, retrained) if known else None,
         "seconds": seconds,
+        **kept,
         **({"diverged": diverged.step, "diverged_stage": diverged.label} if diverged else {}),
     }
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from mcu_jax import base, checkpoint, connect, datasets, registry
+from mcu_jax import base, connect, datasets, registry, text
 from mcu_jax.base import Count, Fraction, Positive
 from mcu_jax.runs import _config, _own
 from mcu_jax.runs._config import FEW, POINTS, ConfigError
@@ -42,7 +42,7 @@ class Config(_config.Settings):
 
     pre: Annotated[
         str,
-        "Pre-unlearning method, whose model the path leads to: NAME, NAME:epochs=5,lr=0.01, or a model's checkpoint.",
+        "Pre-unlearning method, whose model the path leads to: NAME, NAME:epochs=5,lr=0.01, or a checkpoint, as ./DIR.",
     ] = "random_label"
     baselines: Annotated[
         tuple[str, ...],
@@ -93,19 +93,19 @@ def resolve(config: Config, model: base.Model | None = None, data: datasets.Data
         brought = _config.Brought(model, data)
         config = _config.named(_config.checked(config), brought)
         recipe = _config.recipe(config, brought)
-        mask = {name: _config.or_else(getattr(config.mask, name), recipe["mask"][name]) for name in recipe["mask"]}
+        registry.check(config.mask.kind, connect.MASKS, "mask kind")
+        mask = _mask(config.mask, recipe["mask"])
         config = _config.fill(
             config,
             recipe,
             beta=str(_config.beta(config.beta)),
             curve=_config.curve_name(config.curve),
-            mask=dataclasses.replace(config.mask, **mask),
+            mask=mask,
             epochs=_config.or_else(config.epochs, recipe["path"]["epochs"]),
             lr=_config.or_else(config.lr, recipe["path"]["lr"]),
             baselines=tuple(dict.fromkeys(spec for spec in config.baselines if spec != config.pre)),
         )
         path_curve, bends = _config.path_curve(config.curve)
-        registry.check(config.mask.kind, connect.MASKS, "mask kind")
         specs = _methods(config, recipe)
         common = _config.common(config, brought)
         pre = None
@@ -125,9 +125,20 @@ def resolve(config: Config, model: base.Model | None = None, data: datasets.Data
         )
 
 
+def _mask(asked: MaskConfig, recipe: Mapping[str, float]) -> MaskConfig:
+    """With the recipe's shares. Raises ConfigError for shares of no mask."""
+    given = [name for name in recipe if getattr(asked, name) is not None]
+    if asked.kind != "none":
+        return dataclasses.replace(asked, **{name: recipe[name] for name in recipe if name not in given})
+    if given:
+        raise ConfigError(f"mask.{given[0]} has no effect with mask kind none, which has no mask; leave it out")
+    return asked
+
+
 def _methods(config: Config, recipe: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
     found: dict[str, tuple[str, dict[str, Any]]] = {}
-    pre = CHECKPOINT if "/" in config.pre or checkpoint.exists(config.pre) else config.pre
+    # A folder may have a method's name: a checkpoint is a path, as ./npo.
+    pre = CHECKPOINT if "/" in config.pre else config.pre
     for spec in (config.pre, *config.baselines):
         if spec == config.pre and pre == CHECKPOINT:
             found[spec] = CHECKPOINT, {}
@@ -143,11 +154,10 @@ def _methods(config: Config, recipe: Mapping[str, Any]) -> dict[str, tuple[str, 
             given = {"epochs": config.epochs, "lr": config.lr, "pre": pre, "points": config.points}
             path_curve, bends = _config.path_curve(config.curve)
             given |= {"beta": _config.beta(config.beta), "curve": path_curve.__name__, "bends": bends}
-            given |= {
-                "keep": config.mask.keep,
-                "retain_filter": config.mask.retain_filter,
-                "mask": config.mask.kind,
-            }
+            shares = {"keep": config.mask.keep, "retain_filter": config.mask.retain_filter}
+            given |= {"mask": config.mask.kind, **{k: v for k, v in shares.items() if v is not None}}
+            if asked.get("mask") == "none" and asked.keys() & shares:
+                raise ConfigError(f"{text.plain(spec)}: keep and retain_filter have no effect without a mask")
         found[spec] = _config.method_options(spec, recipe, config.train.batch_size, given)
     return found
 
