@@ -18,7 +18,7 @@ import pytest
 from conftest import CONNECTED, SMALL, problem_of, with_values
 
 from mcu_jax import alignment, checkpoint, models, paths, runs, trees
-from mcu_jax.runs import _along, _connect_config, _graph, _jobs, _runner, _stages
+from mcu_jax.runs import _along, _connect, _connect_config, _graph, _jobs, _runner, _stages, _tasks
 
 pytestmark = pytest.mark.usefixtures("kept_compilations")
 
@@ -170,6 +170,16 @@ def test_mcu_is_an_end_too_with_its_recipe() -> None:
     assert end.options["epochs"] == 3
     assert end.options["pre"].startswith("npo:")
     assert "lr=0.015" in end.options["pre"]
+
+
+def test_one_label_means_one_stage(tmp_path: pathlib.Path) -> None:
+    config = runs.ConnectConfig(a="npo", b="finetune", train_size=60, validation_size=40, out=str(tmp_path / "x"))
+    directory = _jobs._open(config, None, None, repair=False)[0].directory
+    seed = _connect._Seed(directory.resolved, _tasks.replicates(directory, directory.resolved)[0])
+    npo = directory.resolved.endpoints["npo"]
+    assert seed.model(npo) is seed.model(npo)
+    with pytest.raises(ValueError, match="two different stages have the label 'npo'"):
+        seed.model(npo._replace(run=1))
 
 
 # Ends that need care

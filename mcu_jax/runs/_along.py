@@ -19,8 +19,6 @@ from mcu_jax.runs import _tasks
 
 CONTROL_POINTS = 11
 """How many t of a control's line are evaluated, for its barriers alone."""
-CONTROLS = ("perturbation", "original", "retrain", "unaligned")
-"""The lines of `controls`, in that order."""
 RELEARNED = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Where on a path relearning attacks start."""
 LIMIT = 100
@@ -124,25 +122,25 @@ def measure_path(
 
 @functools.partial(jax.jit, static_argnames=("curve", "points"))
 def _read(problem: Problem, path: Path, evaluation: Evaluation, *, curve: Curve, points: int) -> dict[str, Any]:
-    def features(params: Params) -> Array:
-        inputs = outputs.inputs(sources.take(problem.data, problem.test))
-        stats = training.evaluation_stats(problem, params)
-        return problem.model.features(params, inputs, stats)  # type: ignore[misc]
-
+    """What is read off a path and its evaluation; without "cka" where the model does not give its features."""
     first, last = (jax.tree.map(lambda leaf, i=i: leaf[i], evaluation.test) for i in (0, points - 1))
-    return {
+    values = {
         "metrics": paths.measures(evaluation),
         "arc_length": paths.arc_length(path, paths.points(points), curve),
         "distance": _distances(problem, path.start, path.end),
         "disagreement": metrics.disagreement(first, last),
-        "cka": metrics.cka(features(path.start), features(path.end)),
         "task_cosine": metrics.task_cosine(path.start, path.end, problem.params),
     }
+    if (features := problem.model.features) is not None:
+        inputs = outputs.inputs(sources.take(problem.data, problem.test))
+        ends = (features(end, inputs, training.evaluation_stats(problem, end)) for end in (path.start, path.end))
+        values["cka"] = metrics.cka(*ends)
+    return values
 
 
 def _distances(problem: Problem, a: Params, b: Params) -> dict[str, Array]:
     moved = {"a": (a, problem.params), "b": (b, problem.params), "ab": (a, b)}
-    return {name: optax.tree.norm(optax.tree.sub(*both)) for name, both in moved.items()}
+    return {name: optax.tree.norm(optax.tree.sub(*ends)) for name, ends in moved.items()}
 
 
 def path_values(made: tuple[dict[str, Any], Evaluation], *, attack: bool) -> dict[str, Any]:
@@ -167,19 +165,29 @@ def _rounded(value: Any) -> Any:
 
 
 def controls(
-    task: Problem, original: Params, key: RandomKey, unlearned: Params, retrained: Params, aligned: Params
+    task: Problem,
+    original: Params,
+    key: RandomKey,
+    unlearned: Params,
+    retrained: Params,
+    aligned: Params | None = None,
 ) -> dict[str, Any]:
-    """The lines of `CONTROLS`. aligned: the retrained model, with the unlearned one."""
+    """The lines of `controls_of`. aligned: the retrained model with its units as the unlearned one has them, if any."""
     return _controls(_tasks.given(task, original), key, unlearned, retrained, aligned)
+
+
+def controls_of(*, aligned: bool) -> tuple[str, ...]:
+    """The lines of `controls`, in their order."""
+    return ("perturbation", "original", *["retrain"] * aligned, "unaligned")
 
 
 @jax.jit
 def _controls(
-    problem: Problem, key: RandomKey, unlearned: Params, retrained: Params, aligned: Params
+    problem: Problem, key: RandomKey, unlearned: Params, retrained: Params, aligned: Params | None
 ) -> dict[str, Any]:
     first, second = (trees.perturb(each, problem.params, unlearned) for each in jax.random.split(key))
-    starts, ends = [first, *[unlearned] * 3], [second, problem.params, aligned, retrained]
-    return _lines(problem, trees.stack(starts), trees.stack(ends))
+    ends = [second, problem.params, *([] if aligned is None else [aligned]), retrained]
+    return _lines(problem, trees.stack([first, *[unlearned] * (len(ends) - 1)]), trees.stack(ends))
 
 
 def lines(task: Problem, original: Params, **ends: Params) -> dict[str, Any]:
@@ -190,21 +198,20 @@ def lines(task: Problem, original: Params, **ends: Params) -> dict[str, Any]:
 
 @jax.jit
 def _lines(problem: Problem, starts: Params, ends: Params) -> dict[str, Any]:
-    """Of every line of a stack: its `Connection`, distances, and the accuracies of its start."""
+    """`Connection`, distances, and the accuracies of the start, of every line of a stack."""
     ts = paths.points(CONTROL_POINTS)
 
-    def one(both: tuple[Params, Params]) -> dict[str, Any]:
-        path = curves.straight(*both, bends=0)
+    def line(ends: tuple[Params, Params]) -> dict[str, Any]:
+        path = curves.straight(*ends, bends=0)
         values = paths.sweep(Partial(_retain_and_forget, problem), path, ts, curves.linear)
-        found = paths.connection(ts, values)
         return {
-            **found._asdict(),
-            "distance": _distances(problem, *both),
+            **paths.connection(ts, values)._asdict(),
+            "distance": _distances(problem, *ends),
             "RA": values["retain_accuracy"][0],
             "UA": 1 - values["forget_accuracy"][0],
         }
 
-    return jax.lax.map(one, (starts, ends))
+    return jax.lax.map(line, (starts, ends))
 
 
 def _retain_and_forget(problem: Problem, params: Params) -> dict[str, Float[Array, ""]]:

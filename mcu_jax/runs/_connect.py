@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from mcu_jax.runs import _along, _directory, _graph, _tasks
 from mcu_jax.runs._connect_config import Endpoint, Pair, Resolved
@@ -14,117 +14,151 @@ from mcu_jax.runs._graph import Stage
 ORIGINAL = Endpoint("original", "original", {})
 
 
-def graph(resolved: Resolved, directory: _directory.RunDirectory) -> dict[str, list[Stage]]:
-    """Every stage of a run. Raises SplitError."""
-    return _graph.by_label(
-        [_Seed(resolved, each).stages() for each in _tasks.replicates(directory, resolved, fractions(resolved))]
-    )
+class Asked(NamedTuple):
+    """The stages of one seed that results are read from, by the label of a model or of a pair.
+
+    measures: of the original and the retrained models. paths: by (label of the pair, curve).
+    """
+
+    models: dict[str, Stage]
+    measures: dict[str, Stage]
+    paths: dict[tuple[str, str], Stage]
+    controls: dict[str, Stage]
+    stopping: dict[str, Stage]
+    continued: dict[str, Stage]
+    relearning: dict[str, Stage]
+
+
+class Graph(dict[str, list[Stage]]):
+    """Every stage of a run, by label. asked: by seed. parts: by label, what the seconds of a stage are counted as."""
+
+    def __init__(self, seeds: Sequence[_Seed]):
+        self.asked = {each.replicate.seed: each.asked() for each in seeds}
+        self.parts = seeds[0].parts
+        super().__init__(_graph.by_label([_in_order(asked) for asked in self.asked.values()]))
+
+
+def graph(resolved: Resolved, directory: _directory.RunDirectory) -> Graph:
+    """Raises SplitError."""
+    return Graph([_Seed(resolved, each) for each in _tasks.replicates(directory, resolved, fractions(resolved))])
+
+
+def _in_order(asked: Asked) -> dict[str, Stage]:
+    """By label, each stage after those it is given."""
+    stages = (stage for group in asked for stage in group.values())
+    return {stage.label: stage for last in stages for stage in _with_sources(last)}
+
+
+def _with_sources(stage: Stage) -> Iterator[Stage]:
+    for source in _graph.sources(stage):
+        yield from _with_sources(source)
+    yield stage
 
 
 def fractions(resolved: Resolved) -> list[float]:
-    """To forget, of the requests beside the run's own."""
+    """The fractions to forget of the requests beside the run's own."""
     return sorted({end.fraction for end in resolved.endpoints.values() if end.fraction})
 
 
-def yardsticks(resolved: Resolved) -> list[Endpoint]:
+def retrained(resolved: Resolved) -> list[Endpoint]:
     """The retrained models of every request."""
-    return [yardstick(run, each) for each in (None, *fractions(resolved)) for run in range(resolved.config.retrains)]
+    runs = range(resolved.config.retrains)
+    return [_retrained(run, fraction) for fraction in (None, *fractions(resolved)) for run in runs]
 
 
-def yardstick(run: int, fraction: float | None) -> Endpoint:
+def _retrained(run: int, fraction: float | None) -> Endpoint:
     options = [f"run={run}"] if run else []
     options += [] if fraction is None else [f"forget={fraction:g}"]
     return Endpoint(":".join(filter(None, ["retrain", ",".join(options)])), "retrain", {}, run, fraction)
 
 
 def unlearned(resolved: Resolved) -> list[Endpoint]:
-    """What controls are made for: one run of every method."""
+    """One run of every method: what controls are made for."""
     ends = list(resolved.endpoints.values())
     first = {end.settings: end for end in reversed(ends)}
     return [end for end in ends if end.is_unlearned and first[end.settings] is end]
 
 
-def rival(resolved: Resolved) -> Endpoint:
-    """What gradient ascent is connected with, wherever it stops."""
+def stopping_end(resolved: Resolved) -> Endpoint:
+    """The other end of the lines from gradient ascent, wherever it stops."""
     others = (end for end in unlearned(resolved) if end.name != "gradient_ascent" and end.fraction is None)
     return next(others, ORIGINAL)
 
 
-def both(pair: Pair) -> str:
-    return f"{pair.a.label} to {pair.b.label}"
-
-
 @dataclasses.dataclass(frozen=True)
 class _Seed:
-    """States the stages of one seed."""
+    """Makes the stages of one seed. stages, parts: by label, what was made so far."""
 
     resolved: Resolved
     replicate: _tasks.Replicate
-    stated: dict[str, Stage] = dataclasses.field(default_factory=dict)
+    stages: dict[str, Stage] = dataclasses.field(default_factory=dict)
+    parts: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def stages(self) -> dict[str, Stage]:
-        """By label, each after those it is given."""
-        return {stage.label: stage for asked in self._asked() for stage in _with_sources(asked)}
-
-    def _asked(self) -> Iterator[Stage]:
+    def asked(self) -> Asked:
         resolved, also = self.resolved, self.resolved.config.also
-        for end in (ORIGINAL, *yardsticks(resolved), *resolved.endpoints.values(), *resolved.stops):
-            yield self.model(end)
-        for end in (ORIGINAL, *yardsticks(resolved)):
-            yield self._measured(end)
-        for pair in resolved.pairs:
-            for spec in resolved.curves:
-                yield self._measured_path(pair, spec)
-        for end in unlearned(resolved):
-            yield self._controls(end)
-        for end in resolved.stops:
-            ends = {"a": self.model(end), "b": self.model(rival(resolved))}
-            yield self._lines(f"stopping: {end.label}", self.replicate.rows(), ends)
-        for pair in resolved.pairs:
-            if "continued" in also:
-                yield self._continued(pair)
-            if "relearning" in also:
-                yield self._relearned(pair)
+        plain = (ORIGINAL, *retrained(resolved))
+        ends, pairs = (*plain, *resolved.endpoints.values(), *resolved.stops), resolved.pairs
+        relearning = {}
         if "relearning" in also:
-            for end in yardsticks(resolved):
-                inputs = {**self.replicate.begin("relearning", end.fraction), "params": self.model(end)}
-                yield self._stage(f"relearning: {end.label}", _along.relearn_model, inputs, self._attack, _along.whole)
+            relearning = {pair.label: self._relearned_path(pair) for pair in pairs}
+            relearning |= {end.label: self._relearned(end) for end in retrained(resolved)}
+        return Asked(
+            models={end.label: self.model(end) for end in ends},
+            measures={end.label: self._measured(end) for end in plain},
+            paths={
+                (pair.label, curve): self._measured_path(pair, curve) for pair in pairs for curve in resolved.curves
+            },
+            controls={end.label: self._controls(end) for end in unlearned(resolved)},
+            stopping={end.label: self._stopped(end) for end in resolved.stops},
+            continued={pair.label: self._continued(pair) for pair in pairs if "continued" in also},
+            relearning=relearning,
+        )
 
-    def _stage(self, label: str, *rest: Any, **more: Any) -> Stage:
-        return self.stated.setdefault(label, Stage(label, self.replicate.seed, *rest, **more))
+    def _add(self, part: str, stage: Stage) -> Stage:
+        """The stage, or the same one made before. Raises ValueError where one label means two stages."""
+        known = self.stages.setdefault(stage.label, stage)
+        if known.digest != stage.digest:
+            raise ValueError(f"two different stages have the label {stage.label!r}")
+        self.parts[stage.label] = part
+        return known
+
+    def _stage(self, part: str, subject: str, *rest: Any, **options: Any) -> Stage:
+        return self._add(part, Stage(f"{part}: {subject}", self.replicate.seed, *rest, **options))
 
     # Models
 
     def model(self, end: Endpoint) -> Stage:
         if end.name == "original":
-            return self.replicate.original
-        if end.name == "retrain":
-            made = self.replicate.retrained(end.label, end.fraction, end.run)
+            stage = self.replicate.original
+        elif end.name == "retrain":
+            stage = self.replicate.retrained(end.label, end.fraction, end.run)
         else:
-            made = self.replicate.unlearned(end.label, end.name, end.options, end.fraction, end.run)
-        return self.stated.setdefault(end.label, made)
+            stage = self.replicate.unlearned(end.label, end.name, end.options, end.fraction, end.run)
+        return self._add(end.name, stage)
 
     def _further(self, end: Endpoint) -> Stage:
         """The model trained further on D_r, as fine-tuning is."""
         key = _graph.draw(self.replicate.seed, "continued")
         inputs = {"task": self.replicate.unseen(end.fraction), "params": self.model(end), "key": key}
-        return self._stage(f"continued: {end.label}", _along.train_further, inputs, self.resolved.further)
+        return self._stage("continued", end.label, _along.train_further, inputs, self.resolved.further)
 
     def _aligned(self, stage: Stage, reference: Stage) -> Stage:
         inputs = {"task": self.replicate.unseen(), "params": stage, "reference": reference}
-        label = f"aligned: {stage.label} with {reference.label}"
-        return self._stage(label, _along.align, inputs, on_host=True)
+        return self._stage("aligned", f"{stage.label} with {reference.label}", _along.align, inputs, on_host=True)
 
     def _ends(self, pair: Pair, a: Stage, b: Stage) -> dict[str, _graph.Input]:
-        """A model retrained from scratch is aligned with the other end before anything is said of a path to it."""
+        """Both, a model retrained from scratch aligned with the other end."""
         if pair.b.name == "retrain":
             return {"a": a, "b": self._aligned(b, a)}
         return {"a": self._aligned(a, b) if pair.a.name == "retrain" else a, "b": b}
 
+    def _pair_ends(self, pair: Pair) -> dict[str, _graph.Input]:
+        return self._ends(pair, self.model(pair.a), self.model(pair.b))
+
     # Which examples
 
     def _rows(self, pair: Pair) -> _tasks.Rows:
-        """Where two sizes meet, what both were asked to forget and what both retain."""
+        """Of two sizes, what both were asked to forget and what both retain."""
         smaller = self.resolved.smaller(pair)
         larger = pair.b if smaller is pair.a else pair.a
         return self.replicate.rows(smaller.fraction)._replace(retain=self.replicate.rows(larger.fraction).retain)
@@ -140,19 +174,16 @@ class _Seed:
     def _compared(self, fraction: float | None) -> dict[str, _graph.Input]:
         """What models are compared with."""
         untrained = _graph.draw(self.replicate.seed, "untrained")
-        return {"retrained": self.model(yardstick(0, fraction)), "untrained": untrained}
+        return {"retrained": self.model(_retrained(0, fraction)), "untrained": untrained}
 
     def _measured(self, end: Endpoint) -> Stage:
         inputs = {**self._sampled(self.replicate.rows(end.fraction)), "params": self.model(end)}
         values = functools.partial(_along.model_values, attack="mia" in self.resolved.config.also)
         inputs |= self._compared(end.fraction)
-        return self._stage(f"measures: {end.label}", _along.measure_model, inputs, values=values)
-
-    def _pair_ends(self, pair: Pair) -> dict[str, _graph.Input]:
-        return self._ends(pair, self.model(pair.a), self.model(pair.b))
+        return self._stage("measures", end.label, _along.measure_model, inputs, values=values)
 
     def _inner(self, pair: Pair, spec: str) -> dict[str, _graph.Input]:
-        """Of a curve that is trained."""
+        """The inner points of a trained curve."""
         config, (curve, bends) = self.resolved.config, self.resolved.curves[spec]
         if not bends:
             return {}
@@ -166,9 +197,7 @@ class _Seed:
         }
         key = _graph.draw(self.replicate.seed, curve.__name__)
         inputs = {"task": self._unseen(pair), "original": self.replicate.original, "key": key, **self._pair_ends(pair)}
-        return {
-            "inner": self._stage(f"{curve.__name__}: {spec}, {both(pair)}", _along.train, inputs, settings)["inner"]
-        }
+        return {"inner": self._stage(curve.__name__, f"{spec}, {pair.label}", _along.train, inputs, settings)["inner"]}
 
     def _measured_path(self, pair: Pair, spec: str) -> Stage:
         config = self.resolved.config
@@ -176,48 +205,52 @@ class _Seed:
         inputs |= {**self._compared(self.resolved.smaller(pair).fraction), **self._inner(pair, spec)}
         settings = {"curve": self.resolved.curves[spec][0].__name__, "points": config.points}
         values = functools.partial(_along.path_values, attack="mia" in config.also)
-        return self._stage(f"measures: {spec}, {both(pair)}", _along.measure_path, inputs, settings, values)
+        return self._stage("measures", f"{spec}, {pair.label}", _along.measure_path, inputs, settings, values)
 
     # Controls, and what is beyond
 
-    def _lines(self, label: str, rows: _tasks.Rows, ends: Mapping[str, _graph.Input]) -> Stage:
+    def _lines(self, part: str, subject: str, rows: _tasks.Rows, ends: Mapping[str, _graph.Input]) -> Stage:
         inputs = {**self._sampled(rows), "original": self.replicate.original, **ends}
-        return self._stage(label, _along.lines, inputs, values=_along.as_json)
+        return self._stage(part, subject, _along.lines, inputs, values=_along.as_json)
 
     def _controls(self, end: Endpoint) -> Stage:
-        retrained, model = self.model(yardstick(0, end.fraction)), self.model(end)
+        """Without the aligned line where the model does not give its `permutations`."""
+        scratch, model = self.model(_retrained(0, end.fraction)), self.model(end)
         inputs = {
             **self._sampled(self.replicate.rows(end.fraction)),
             "original": self.replicate.original,
             "key": _graph.draw(self.replicate.seed, f"controls-{end.name}", 1),
             "unlearned": model,
-            "retrained": retrained,
-            "aligned": self._aligned(retrained, model),
+            "retrained": scratch,
         }
-        return self._stage(f"controls: {end.label}", _along.controls, inputs, values=_along.as_json)
+        if self.resolved.model.permutations is not None:
+            inputs["aligned"] = self._aligned(scratch, model)
+        return self._stage("controls", end.label, _along.controls, inputs, values=_along.as_json)
+
+    def _stopped(self, end: Endpoint) -> Stage:
+        ends = {"a": self.model(end), "b": self.model(stopping_end(self.resolved))}
+        return self._lines("stopping", end.label, self.replicate.rows(), ends)
 
     def _continued(self, pair: Pair) -> Stage:
-        """The lines before and after."""
-        before, after = self._pair_ends(pair), self._ends(pair, self._further(pair.a), self._further(pair.b))
-        ends = {**before, "c": after["a"], "d": after["b"]}
-        return self._lines(f"barriers continued: {both(pair)}", self._rows(pair), ends)
+        """The line between the ends, and the line between both trained further."""
+        after = self._ends(pair, self._further(pair.a), self._further(pair.b))
+        ends = {**self._pair_ends(pair), "c": after["a"], "d": after["b"]}
+        return self._lines("barriers continued", pair.label, self._rows(pair), ends)
 
-    def _relearned(self, pair: Pair) -> Stage:
+    def _relearned(self, end: Endpoint) -> Stage:
+        inputs = {**self.replicate.begin("relearning", end.fraction), "params": self.model(end)}
+        return self._stage("relearning", end.label, _along.relearn_model, inputs, self._attack, _along.whole)
+
+    def _relearned_path(self, pair: Pair) -> Stage:
         """From five points of the first curve."""
         spec = self.resolved.config.curve[0]
         key = _graph.draw(self.replicate.seed, "relearning")
         inputs = {"task": self._unseen(pair), "original": self.replicate.original, "key": key}
         inputs |= {**self._pair_ends(pair), **self._inner(pair, spec)}
         settings = {"curve": self.resolved.curves[spec][0].__name__, **self._attack}
-        return self._stage(f"relearning: {both(pair)}", _along.relearn, inputs, settings, _along.whole)
+        return self._stage("relearning", pair.label, _along.relearn, inputs, settings, _along.whole)
 
     @property
     def _attack(self) -> dict[str, Any]:
         batch_size = self.resolved.config.train.batch_size
         return {"lr": self.resolved.further["lr"], "batch_size": batch_size, "limit": _along.LIMIT}
-
-
-def _with_sources(stage: Stage) -> Iterator[Stage]:
-    for source in _graph.sources(stage):
-        yield from _with_sources(source)
-    yield stage

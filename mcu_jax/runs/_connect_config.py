@@ -128,6 +128,10 @@ class Pair(NamedTuple):
     b: Endpoint
     role: str
 
+    @property
+    def label(self) -> str:
+        return f"{self.a.label} to {self.b.label}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Resolved(_config.Resolved):
@@ -173,7 +177,7 @@ def resolve(config: ConnectConfig, model: base.Model | None = None, data: datase
         make = _Maker(config, recipe)
         pairs = list(make.pairs())
         labels = {end.label: end for pair in pairs for end in (pair.a, pair.b)}
-        found = Resolved(
+        resolved = Resolved(
             config=config,
             methods={end.label: (end.name, end.options) for end in labels.values()},
             endpoints=labels,
@@ -184,7 +188,8 @@ def resolve(config: ConnectConfig, model: base.Model | None = None, data: datase
             **_config.common(config, brought),
         )
         _check_objective(config, pairs)
-        return found
+        _check_alignment(resolved)
+        return resolved
 
 
 def _check(config: ConnectConfig) -> None:
@@ -228,6 +233,16 @@ def _check_objective(config: ConnectConfig, pairs: Sequence[Pair]) -> None:
         if end.name not in methods.NAMES or not methods.has_objective(end.name):
             raise ConfigError(
                 f"{end.label} minimises nothing that a curve could be trained with; choose --objective neutral"
+            )
+
+
+def _check_alignment(resolved: Resolved) -> None:
+    for end in resolved.endpoints.values():
+        if end.name == "retrain" and resolved.model.permutations is None:
+            raise ConfigError(
+                f"{end.label}: a model trained from scratch is aligned with the other end first, and "
+                f"{resolved.model.name} does not say which of its units may change places: give models.adapt its "
+                "`permutations`, or choose another end; every method is compared with the retrained model anyway"
             )
 
 

@@ -10,28 +10,31 @@ import jax
 import numpy as np
 
 from mcu_jax import metrics, paths
-from mcu_jax.runs import _along, _connect, _graph, _runner
+from mcu_jax.runs import _along, _connect, _runner
+from mcu_jax.runs._connect import Asked
 from mcu_jax.runs._connect_config import Endpoint, Pair, Resolved
+from mcu_jax.runs._graph import Stage
 from mcu_jax.runs._stages import Diverged
 
-Values = dict[str, Any]
-Read = Callable[[str, int], Any]
-"""(label of a stage, seed) -> what it came to."""
+Read = Callable[[Stage], Any]
+"""The JSON values of a stage, or `Diverged`."""
 
 
-def results(resolved: Resolved, graph: _graph.Graph, runner: _runner.Runner) -> dict[str, Any]:
-    """As `results.json` holds it; of the seeds of `resolved`, which may be some of the graph's."""
-    config, stages = resolved.config, {label: {each.seed: each for each in graph[label]} for label in graph}
-
-    def read(label: str, seed: int) -> Any:
-        return runner.read(stages[label][seed])
-
-    asked = itertools.product(resolved.pairs, resolved.curves, config.seeds)
-    pairs = [_pair(resolved, read, *each) for each in asked]
-    first = _path_of(resolved, config.curve[0])
+def results(resolved: Resolved, graph: _connect.Graph, runner: _runner.Runner) -> dict[str, Any]:
+    """What `results.json` holds. resolved: its seeds may be a part of the graph's."""
+    config, read = resolved.config, runner.read
+    asked = {seed: graph.asked[seed] for seed in config.seeds}
+    pairs = [
+        _pair(resolved, read, asked[seed], pair, curve, seed)
+        for pair, curve, seed in itertools.product(resolved.pairs, resolved.curves, config.seeds)
+    ]
+    first = _path_name(resolved, config.curve[0])
     compared = [pair for pair in pairs if pair["curve"] == first and "metrics" in pair]
-    yardsticks = itertools.product(_connect.yardsticks(resolved), config.seeds)
-    retrained = [made for each in yardsticks if (made := _retrained(resolved, read, *each))]
+    retrained = [
+        entry
+        for end, seed in itertools.product(_connect.retrained(resolved), config.seeds)
+        if (entry := _retrained(resolved, read, asked[seed], end, seed))
+    ]
     order, clusters = _clusters(compared) if config.grid == "methods" else ([], None)
     return {
         "schema": 2,
@@ -39,7 +42,7 @@ def results(resolved: Resolved, graph: _graph.Graph, runner: _runner.Runner) -> 
         "config": resolved.as_dict(),
         "pairs": pairs,
         "floor": _floor([pair for pair in compared if pair["role"] == "floor"]),
-        "controls": _controls(resolved, read),
+        "controls": _controls(resolved, read, asked),
         "retrained": retrained,
         "order": order,
         "clusters": clusters,
@@ -48,17 +51,17 @@ def results(resolved: Resolved, graph: _graph.Graph, runner: _runner.Runner) -> 
     }
 
 
-def _seconds(graph: _graph.Graph, runner: _runner.Runner) -> dict[str, float]:
-    """That the stages took, compilation included, by what comes before the colon in their labels."""
-    parts: dict[str, float] = {}
+def _seconds(graph: _connect.Graph, runner: _runner.Runner) -> dict[str, float]:
+    """What the stages took, compilation included, by part."""
+    seconds = dict.fromkeys(map(graph.parts.__getitem__, graph), 0.0)
     for label, stages in graph.items():
-        part, spent = label.partition(":")[0], map(runner.spent, stages)
-        parts[part] = parts.get(part, 0.0) + sum(each.seconds + each.compile_seconds for each in spent)
-    return {part: round(seconds, 1) for part, seconds in parts.items()}
+        spent = map(runner.spent, stages)
+        seconds[graph.parts[label]] += sum(stage.seconds + stage.compile_seconds for stage in spent)
+    return {part: round(value, 1) for part, value in seconds.items()}
 
 
-def _path_of(resolved: Resolved, spec: str) -> str:
-    """As `results.json` tells it: bends are told where there are several."""
+def _path_name(resolved: Resolved, spec: str) -> str:
+    """A curve with its number of bends where it has several."""
     curve, bends = resolved.curves[spec]
     return f"{curve.__name__}:bends={bends}" if bends > 1 else curve.__name__
 
@@ -66,75 +69,76 @@ def _path_of(resolved: Resolved, spec: str) -> str:
 # Pairs
 
 
-def _pair(resolved: Resolved, read: Read, pair: Pair, spec: str, seed: int) -> dict[str, Any]:
+def _pair(resolved: Resolved, read: Read, asked: Asked, pair: Pair, spec: str, seed: int) -> dict[str, Any]:
     """One pair, one curve, one seed."""
-    config, asked, between = resolved.config, resolved.smaller(pair), _connect.both(pair)
-    told = {
+    config, smaller = resolved.config, resolved.smaller(pair)
+    entry = {
         "a": pair.a.describe(config.forget),
         "b": pair.b.describe(config.forget),
-        "forget": asked.describe(config.forget)["forget"],
+        "forget": smaller.describe(config.forget)["forget"],
         "role": pair.role,
         "seed": seed,
-        "curve": _path_of(resolved, spec),
+        "curve": _path_name(resolved, spec),
         "objective": config.objective if resolved.curves[spec][1] else None,
     }
-    stage, ts = read(f"measures: {spec}, {between}", seed), paths.points(config.points)
-    if isinstance(stage, Diverged):
-        return {**told, "diverged": stage.step, "diverged_stage": stage.label}
-    measures = stage["metrics"]
+    values, ts = read(asked.paths[pair.label, spec]), paths.points(config.points)
+    if isinstance(values, Diverged):
+        return {**entry, "diverged": values.step, "diverged_stage": values.label}
+    measures = values["metrics"]
     barriers = _barriers(ts, measures)
-    smoothness = {name: paths.smoothness(values) for name, values in measures.items()}
-    yardsticks = [end for end in _connect.yardsticks(resolved) if end.fraction == asked.fraction]
-    retrained = [each for end in yardsticks if not isinstance(each := read(f"measures: {end.label}", seed), Diverged)]
-    original = read("measures: original", seed)
-    told |= {
+    smoothness = {name: paths.smoothness(along) for name, along in measures.items()}
+    ends = [end for end in _connect.retrained(resolved) if end.fraction == smaller.fraction]
+    retrained = [read(asked.measures[end.label]) for end in ends]
+    retrained = [each for each in retrained if not isinstance(each, Diverged)]
+    original = read(asked.measures[_connect.ORIGINAL.label])
+    entry |= {
         "t": [round(float(t), 6) for t in ts],
         "metrics": measures,
         "barriers": barriers,
         "connected": barriers["accuracy"] <= 2,
         "total_variation": {name: float(each.total_variation) for name, each in smoothness.items()},
         "max_second_difference": {name: float(each.max_second_difference) for name, each in smoothness.items()},
-        "arc_length": stage["arc_length"],
+        "arc_length": values["arc_length"],
         "interior": _interior(ts, measures, original, class_wise=resolved.forgotten is not None),
         "within_retrain": {
-            name: float(paths.share_within(np.asarray(values), np.asarray([each[name] for each in retrained])))
-            for name, values in measures.items()
+            name: float(paths.share_within(np.asarray(along), np.asarray([each[name] for each in retrained])))
+            for name, along in measures.items()
         }
         if len(retrained) > 1
         else None,
-        **{name: stage[name] for name in ("distance", "disagreement", "cka", "task_cosine", "ensemble")},
+        **{name: values[name] for name in ("distance", "disagreement", "task_cosine", "ensemble")},
+        "cka": values.get("cka", float("nan")),  # a model need not give its features
     }
     if "continued" in config.also:
-        lines = read(f"barriers continued: {between}", seed)
+        lines = read(asked.continued[pair.label])
         if not isinstance(lines, Diverged):
             before, after = (_line(lines, i)["barriers"] for i in (0, 1))
-            told["continued"] = {"before": before, "barriers": after}
+            entry["continued"] = {"before": before, "barriers": after}
     if "relearning" in config.also and spec == config.curve[0]:
-        steps = read(f"relearning: {between}", seed)
-        told["relearning"] = {"t": list(_along.RELEARNED), "steps": steps, "limit": _along.LIMIT}
-    return told
+        steps = read(asked.relearning[pair.label])
+        entry["relearning"] = {"t": list(_along.RELEARNED), "steps": steps, "limit": _along.LIMIT}
+    return entry
 
 
-def _retrained(resolved: Resolved, read: Read, end: Endpoint, seed: int) -> dict[str, Any] | None:
+def _retrained(resolved: Resolved, read: Read, asked: Asked, end: Endpoint, seed: int) -> dict[str, Any] | None:
     """One retrained model of one seed; None where it diverged."""
-    measures = read(f"measures: {end.label}", seed)
+    measures = read(asked.measures[end.label])
     if isinstance(measures, Diverged):
         return None
     forget = end.describe(resolved.config.forget)["forget"]
-    told = {"seed": seed, "forget": forget, "run": end.run, **measures}
+    entry = {"seed": seed, "forget": forget, "run": end.run, **measures}
     if "relearning" in resolved.config.also:
-        told["relearning_steps"] = read(f"relearning: {end.label}", seed)
-    return told
+        entry["relearning_steps"] = read(asked.relearning[end.label])
+    return entry
 
 
 def _barriers(ts: np.ndarray, measures: Mapping[str, list[float]]) -> dict[str, float]:
-    """Losses and JS in nats, the rest in points."""
-    found = _all_barriers(ts, {name: np.asarray(values, np.float32) for name, values in measures.items()})
-    told = {}
-    for name, value in found.items():
+    """Of losses and JS in nats, of the rest in points."""
+    barriers = {}
+    for name, value in _all_barriers(ts, {k: np.asarray(v, np.float32) for k, v in measures.items()}).items():
         nats = name == "js" or name.endswith("_loss")
-        told[f"{name.removesuffix('_loss')}_nats" if nats else name] = float(value) * (1 if nats else 100)
-    return {**told, "accuracy": max(told["retain_accuracy"], told["forget_accuracy"])}
+        barriers[f"{name.removesuffix('_loss')}_nats" if nats else name] = float(value) * (1 if nats else 100)
+    return {**barriers, "accuracy": max(barriers["retain_accuracy"], barriers["forget_accuracy"])}
 
 
 _all_barriers = jax.jit(paths.barriers)
@@ -169,11 +173,11 @@ def _interior(
 
 
 def _by_seed(pairs: Iterable[Mapping[str, Any]], barrier: str) -> list[float]:
-    """The mean over pairs, of every seed."""
-    found: dict[int, list[float]] = {}
+    """Of every seed the mean over pairs."""
+    by_seed: dict[int, list[float]] = {}
     for pair in pairs:
-        found.setdefault(pair["seed"], []).append(pair["barriers"][barrier])
-    return [float(np.mean(values)) for values in found.values()]
+        by_seed.setdefault(pair["seed"], []).append(pair["barriers"][barrier])
+    return [float(np.mean(values)) for values in by_seed.values()]
 
 
 def _interval(values: Sequence[float]) -> dict[str, Any]:
@@ -200,17 +204,17 @@ def _clusters(pairs: Sequence[Mapping[str, Any]]) -> tuple[list[str], dict[str, 
     matrix = np.full((len(labels), len(labels)), np.nan)
     ends = dict.fromkeys((pair["a"]["label"], pair["b"]["label"]) for pair in pairs)
     for a, b in ends:
-        own = [pair for pair in pairs if (pair["a"]["label"], pair["b"]["label"]) == (a, b)]
-        mean = float(np.mean(_by_seed(own, "accuracy")))
-        # Of a floor the second end is a run that the methods do not count.
+        same_pair = [pair for pair in pairs if (pair["a"]["label"], pair["b"]["label"]) == (a, b)]
+        mean = float(np.mean(_by_seed(same_pair, "accuracy")))
+        # The second end of a floor is another run of the first's method, and no method of its own.
         i, j = number[a], number.get(b, number[a])
         matrix[i, j] = matrix[j, i] = mean
     apart = np.where(np.eye(len(labels), dtype=bool), 0.0, matrix)
     if not np.isfinite(apart).all():  # a pair diverged for every seed
         return [], None
     order, linkage = metrics.cluster(apart)
-    told = [[None if np.isnan(value) else float(value) for value in row] for row in matrix]
-    return [labels[i] for i in order], {"labels": labels, "matrix": told, "linkage": linkage.tolist()}
+    rows = [[None if np.isnan(value) else float(value) for value in row] for row in matrix]
+    return [labels[i] for i in order], {"labels": labels, "matrix": rows, "linkage": linkage.tolist()}
 
 
 def _correlation(pairs: Sequence[Mapping[str, Any]], retrained: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -224,17 +228,21 @@ def _correlation(pairs: Sequence[Mapping[str, Any]], retrained: Sequence[Mapping
         gaps = 100 * np.abs(np.asarray(pair["metrics"]["MIA"]) - best[pair["seed"], pair["forget"]])
         return {"at the ends": float((gaps[0] + gaps[-1]) / 2), "between them": float(gaps[1:-1].mean())}
 
-    told = []
+    by_seed: dict[int, list[Mapping[str, Any]]] = {}
+    for pair in pairs:
+        if pair["role"] == "pair":
+            by_seed.setdefault(pair["seed"], []).append(pair)
+    correlations = []
     for barrier in ("retain_nats", "forget_nats", "accuracy"):
         for where in ("at the ends", "between them"):
-            each = []
-            for seed in dict.fromkeys(pair["seed"] for pair in pairs):
-                own = [pair for pair in pairs if pair["seed"] == seed and pair["role"] == "pair"]
-                rho = _spearman([pair["barriers"][barrier] for pair in own], [attacked(pair)[where] for pair in own])
-                each += [] if rho is None else [rho]
-            if each:
-                told.append({"barrier": barrier, "attack": where, **_interval(each), "seeds": len(each)})
-    return told
+            every = [
+                _spearman([pair["barriers"][barrier] for pair in same_seed], [attacked(p)[where] for p in same_seed])
+                for same_seed in by_seed.values()
+            ]
+            rhos = [rho for rho in every if rho is not None]
+            if rhos:
+                correlations.append({"barrier": barrier, "attack": where, **_interval(rhos), "seeds": len(rhos)})
+    return correlations
 
 
 def _spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
@@ -261,23 +269,27 @@ def _line(values: Mapping[str, Any], i: int) -> dict[str, Any]:
     }
 
 
-def _controls(resolved: Resolved, read: Read) -> dict[str, list[dict[str, Any]]]:
-    told: dict[str, list[dict[str, Any]]] = {"perturbation": [], "original": [], "retrain": [], "stopping": []}
-    for end, seed in itertools.product(_connect.unlearned(resolved), resolved.config.seeds):
-        values = read(f"controls: {end.label}", seed)
+def _controls(resolved: Resolved, read: Read, asked: Mapping[int, Asked]) -> dict[str, list[dict[str, Any]]]:
+    """By kind. `retrain` is the aligned line, with the barriers of the other one; a model that cannot be aligned has
+    `unaligned` lines instead.
+    """
+    kinds = ("perturbation", "original", "retrain", "stopping")
+    controls: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
+    for end, seed in itertools.product(_connect.unlearned(resolved), asked):
+        values = read(asked[seed].controls[end.label])
         if isinstance(values, Diverged):
             continue
-        lines = dict(zip(_along.CONTROLS, (_line(values, i) for i in range(len(_along.CONTROLS))), strict=True))
-        unaligned = lines.pop("unaligned")["barriers"]
+        names = _along.controls_of(aligned=resolved.model.permutations is not None)
+        lines = {name: {"method": end.label, "seed": seed, **_line(values, i)} for i, name in enumerate(names)}
+        if "retrain" in lines:
+            lines["retrain"]["unaligned"] = lines.pop("unaligned")["barriers"]
         for kind, line in lines.items():
-            more = {"unaligned": unaligned} if kind == "retrain" else {}
-            told[kind].append({"method": end.label, "seed": seed, **line, **more})
-    rival = _connect.rival(resolved)
-    for end, seed in itertools.product(resolved.stops, resolved.config.seeds):
-        values = read(f"stopping: {end.label}", seed)
-        if isinstance(values, Diverged):
-            continue
-        accuracies = {name: values[name][0] for name in ("UA", "RA")}
-        ends = {"epochs": end.options["epochs"], "method": rival.label, "seed": seed}
-        told["stopping"].append({**ends, **accuracies, **_line(values, 0)})
-    return told
+            controls.setdefault(kind, []).append(line)
+    method = _connect.stopping_end(resolved).label
+    for end, seed in itertools.product(resolved.stops, asked):
+        values = read(asked[seed].stopping[end.label])
+        if not isinstance(values, Diverged):
+            entry = {"epochs": end.options["epochs"], "method": method, "seed": seed}
+            accuracies = {name: values[name][0] for name in ("UA", "RA")}
+            controls["stopping"].append({**entry, **accuracies, **_line(values, 0)})
+    return controls
