@@ -62,7 +62,8 @@ def curves_of(results: Results) -> list[str]:
 def groups(results: Results, role: str) -> list[Group]:
     """Of "pair" or "floor", in the order of the results; the curve is part of the label where there are several."""
     several = len(curves_of(results)) > 1
-    rows = _results.named(results.table[results.table.role == role])
+    table = results.table[results.table.role == role]
+    rows = _results.named(table[table.value.notna() | (table.metric != "cka")])  # a model need not give its features
     entries: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for entry in results.summary["pairs"]:
         if entry["role"] == role and entry.get("diverged") is None:

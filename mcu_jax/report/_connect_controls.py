@@ -15,6 +15,10 @@ _LEGEND = (
     "between two random perturbations of θ_o, leaf by leaf as far from it as the method's model; original: to θ_o; "
     "retrained: to the model retrained from scratch, its units permuted to match, or as they are.",
 )
+_UNALIGNED = (
+    "The line to the aligned retrained model is left out: the model does not say which of its units may change places; "
+    "models.adapt takes its `permutations`."
+)
 
 
 def blocks(results: Results) -> Iterator[list[str | _text.Grid]]:
@@ -75,6 +79,7 @@ def _methods(results: Results) -> list[str | _text.Grid]:
         _text.Grid([*first, *_connect.left_out(len(left)), *last], columns),
         "",
         *_LEGEND,
+        *[_UNALIGNED] * ("unaligned" in shown and "retrain" not in shown),
         *[f"Left out are {len(left)}, by ‖θ−θ_o‖ between these: results.csv holds all."] * bool(left),
     ]
 

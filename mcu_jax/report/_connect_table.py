@@ -98,6 +98,8 @@ def _notes(results: Results, shown: Sequence[Group]) -> Iterator[str]:
     spreading = _text.spreading(len(seeds))
     yield f"{spreading[0].upper()}{spreading[1:]}."
     yield from _LEGEND
+    if not any(group.values("cka") for group in shown) and any(len(group.whole) for group in shown):
+        yield "CKA is left out: the model does not give its `features`; models.adapt takes them."
     if any(group.role == "floor" for group in shown):
         curves = _connect.curves_of(results)
         whose = f" ({curves[0]})" if len(curves) > 1 else ""
