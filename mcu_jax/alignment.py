@@ -1,7 +1,7 @@
-"""Permutation alignment: rename the hidden units of one network so that its weights lie close to another's.
+"""Permutation alignment: reorder the hidden units of one network so that its weights lie close to another's.
 
-Networks trained from scratch differ by such names, which cost nothing and mean nothing: a barrier between two of them
-says something only after alignment. On the host, in NumPy.
+The order of its units does not change what a network computes, and differs between networks trained from scratch: a
+barrier between two of them says something only after alignment. On the host, in NumPy.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from mcu_jax import trees
 from mcu_jax.base import Model, Params, Units, UserError
 
 Order = np.ndarray
-"""Which unit of the given network comes where: [units] integers."""
+"""[units] integers: which unit of the given network takes each place."""
 
 
 def align(model: Model, params: Params, reference: Params, *, seed: int = 0) -> Params:
     """The network `params` with its hidden units in the order in which its weights lie closest to `reference`'s.
 
-    It computes the same function. Raises UserError for a model that does not tell its `permutations`,
+    It computes the same function. Raises UserError for a model that does not give its `permutations`,
     TreeMismatchError where the trees differ.
     """
     if model.permutations is None:
         raise UserError(
-            f"{model.name} does not tell which of its units may be renamed: give models.adapt `permutations`, or "
+            f"{model.name} does not say which of its units may change places: give models.adapt `permutations`, or "
             "compare networks that come from one original, which need no alignment"
         )
     trees.check_alike(params, reference, "the network to align and its reference")
@@ -37,8 +37,8 @@ def align(model: Model, params: Params, reference: Params, *, seed: int = 0) -> 
 def apply(params: Params, units: Sequence[Units], orders: Sequence[Order]) -> Params:
     """The same network with its hidden units in another order: its unit order[i] becomes unit i."""
     leaves = {name: np.asarray(leaf) for name, leaf in zip(trees.names(params), jax.tree.leaves(params), strict=True)}
-    for each, order in zip(units, orders, strict=True):
-        for name, axis in each.axes:
+    for unit, order in zip(units, orders, strict=True):
+        for name, axis in unit.axes:
             leaves[name] = np.take(leaves[name], _positions(leaves[name].shape[axis], order), axis)
     return jax.tree.unflatten(jax.tree.structure(params), map(jnp.asarray, leaves.values()))
 
@@ -53,7 +53,7 @@ def match(params: Params, reference: Params, units: Sequence[Units], *, seed: in
     names = trees.names(params)
     ours = dict(zip(names, map(_exact, jax.tree.leaves(params)), strict=True))
     theirs = dict(zip(names, map(_exact, jax.tree.leaves(reference)), strict=True))
-    sizes = [min(ours[name].shape[axis] for name, axis in each.axes) for each in units]
+    sizes = [min(ours[name].shape[axis] for name, axis in unit.axes) for unit in units]
     orders = [np.arange(size) for size in sizes]
     rng = np.random.default_rng(seed)
     improved = True
@@ -77,7 +77,7 @@ def _exact(leaf: jax.Array) -> np.ndarray:
 
 
 def _positions(length: int, order: Order) -> np.ndarray:
-    """Of units that are the last index of a flattened axis, once for each of the others."""
+    """The order along a flattened axis whose last index are the units."""
     return (np.arange(0, length, len(order))[:, None] + order[None]).ravel()
 
 

@@ -1,4 +1,4 @@
-"""How alike models are: what they say, what they see, where they went, and who belongs together."""
+"""How alike models are: their predictions, their features, their task vectors; clusters of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mcu_jax.base import Evaluation, Params, Scores, UserError
 
 
 def js(evaluation: Evaluation, reference: str = "retrained") -> Float[Array, ""]:
-    """Mean Jensen–Shannon divergence on D_f from a reference's predictions, nats, ≤ log 2. Best: 0 from retrain's."""
+    """Mean Jensen–Shannon divergence on D_f from a reference's predictions, nats, ≤ log 2. Best: 0 to retrain's."""
     return jnp.mean(evaluation.js[reference])
 
 
@@ -25,17 +25,17 @@ def zrf(evaluation: Evaluation, untrained: str = "untrained") -> Float[Array, ""
 
 
 def disagreement(a: Scores, b: Scores) -> Float[Array, ""]:
-    """Share of examples, or of positions, on which two models predict different classes. 0: they are alike."""
+    """Share of examples, or of positions, on which two models predict different classes."""
     return jnp.mean((a.prediction != b.prediction).astype(jnp.float32))
 
 
 def cka(x: Float[Array, "n width"], y: Float[Array, "n other"]) -> Float[Array, ""]:
-    """Linear centred kernel alignment of two models' features of the same examples, in [0, 1]. 1: alike.
+    """Linear centred kernel alignment of two models' features of the same examples, in [0, 1]; 1 for equal features.
 
-    ‖YᵀX‖² / (‖XᵀX‖ ‖YᵀY‖) in Frobenius norms of centred features; 0 where none of a model's vary.
+    ‖YᵀX‖² / (‖XᵀX‖ ‖YᵀY‖) in Frobenius norms of centred features; 0 where the features of a model are constant.
     Kornblith et al. 2019, arXiv 1905.00414.
     """
-    x, y = (each - jnp.mean(each, 0, keepdims=True) for each in (x, y))
+    x, y = (features - jnp.mean(features, 0, keepdims=True) for features in (x, y))
     scale = jnp.linalg.norm(x.T @ x) * jnp.linalg.norm(y.T @ y)
     return jnp.sum(jnp.square(y.T @ x)) / jnp.where(scale > 0, scale, 1.0)
 
@@ -54,15 +54,15 @@ def ensemble(members: Float[Array, "models n *positions classes"]) -> Float[Arra
 
 
 def cluster(distances: Float[np.ndarray, "n n"]) -> tuple[list[int], Float[np.ndarray, "n-1 4"]]:
-    """(an order in which neighbours are alike, the merges as scipy's `linkage` tells them), by average linkage.
+    """(an order in which neighbours are alike, the merges as in scipy's `linkage`), by average linkage.
 
-    distances: symmetric, of n ≥ 2 things, the diagonal ignored. Raises UserError where they are not finite.
+    distances: symmetric, n ≥ 2; the diagonal is ignored. Raises UserError where they are not finite.
     """
     from scipy.cluster import hierarchy
     from scipy.spatial.distance import squareform
 
     if not np.isfinite(distances).all():
         raise UserError("distances to cluster by must be finite")
-    own = np.where(np.eye(len(distances), dtype=bool), 0.0, distances)
-    merges = hierarchy.linkage(squareform(own, checks=False), method="average", optimal_ordering=True)
+    condensed = squareform(np.where(np.eye(len(distances), dtype=bool), 0.0, distances), checks=False)
+    merges = hierarchy.linkage(condensed, method="average", optimal_ordering=True)
     return [int(i) for i in hierarchy.leaves_list(merges)], merges

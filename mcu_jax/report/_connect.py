@@ -1,4 +1,4 @@
-"""What the table and the figures of `mcu-jax connect` read: one pair and curve together, over seeds."""
+"""What the table and the figures of `mcu-jax connect` read: the seeds of one pair and curve together."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Group(NamedTuple):
 
     @property
     def accuracy_barrier(self) -> float:
-        """What pairs are ordered by."""
+        """Mean over seeds, by which pairs are ordered."""
         return mean(self.values("accuracy_barrier"))
 
 
@@ -83,7 +83,7 @@ def groups(results: Results, role: str) -> list[Group]:
 
 
 def main_groups(results: Results) -> list[Group]:
-    """What the run is about: its pairs, or where it has none, as in grid seeds, the two runs of every method."""
+    """The run's pairs, or where it has none, as in grid seeds, the two runs of every method."""
     return groups(results, "pair") or groups(results, "floor")
 
 
@@ -109,5 +109,5 @@ def cut(items: Sequence[T], value: Callable[[T], float]) -> tuple[list[T], list[
 
 
 def left_out(count: int) -> list[str]:
-    """The label of a row in place of so many."""
+    """The label of the row that stands for so many."""
     return [f"… {count} more …"] if count else []

@@ -1,4 +1,4 @@
-"""What `mcu-jax connect` measures beyond barriers, as text: ensembles, further training, relearning, correlation."""
+"""The additions of `mcu-jax connect`, as text: ensembles, further training, relearning, correlation."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def blocks(results: Results) -> Iterator[list[str | _text.Grid]]:
             first, left, last = _connect.cut(groups, lambda group: group.accuracy_barrier)
             labels = [*(g.label for g in first), *_connect.left_out(len(left)), *(g.label for g in last)]
             grid = [_column(*c, first, bool(left), last) for c in columns(groups)]
-            more = _relearned(results, groups) if name == "relearning" else []
-            yield [title, _text.Grid(labels, grid), "", *more, legend]
+            needed = _relearned(results, groups) if name == "relearning" else []
+            yield [title, _text.Grid(labels, grid), "", *needed, legend]
     if results.summary["correlation"]:
         yield _correlation(results.summary["correlation"])
 
@@ -43,13 +43,13 @@ def _column(
 
 
 def _over(read: Callable[[Entry], float], decimals: int | None) -> _Cell:
-    def one(entry: Entry) -> float:
+    def value(entry: Entry) -> float:
         try:
             return read(entry)
         except TypeError:  # None stands for what is not finite
             return float("nan")
 
-    return lambda group: _text.spread([one(entry) for entry in group.entries], decimals)
+    return lambda group: _text.spread(map(value, group.entries), decimals)
 
 
 _ENSEMBLES = (
@@ -112,7 +112,7 @@ def _steps(steps: Sequence[float | int], limit: int, longest: float = 0.0) -> tu
 
 
 def _relearned(results: Results, groups: Sequence[Group]) -> Iterator[str]:
-    """What is best, by request: the retrained models', mean over runs and then over seeds."""
+    """The best values, by request: the steps of the retrained models, mean over runs and then over seeds."""
     requests = dict.fromkeys(entry["forget"] for group in groups for entry in group.entries)
     rows = results.table[(results.table.role == "retrained") & (results.table.metric == "relearning_steps")]
     for request in requests:

@@ -1,7 +1,8 @@
-"""The controls of `mcu-jax connect`, as text: what else a small barrier could come from."""
+"""The controls of `mcu-jax connect`, as text: other reasons for a small barrier."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,8 +17,8 @@ _LEGEND = (
     "retrained: to the model retrained from scratch, its units permuted to match, or as they are.",
 )
 _UNALIGNED = (
-    "The line to the aligned retrained model is left out: the model does not say which of its units may change places; "
-    "models.adapt takes its `permutations`."
+    "The line to the aligned retrained model is left out: the model does not give its `permutations`, the units that "
+    "may change places (see models.adapt)."
 )
 
 
@@ -27,16 +28,12 @@ def blocks(results: Results) -> Iterator[list[str | _text.Grid]]:
         yield _methods(results)
     stopping = results.table[results.table.role == "stopping"]
     if len(stopping):
-        rivals = dict.fromkeys(entry["method"] for entry in results.summary["controls"]["stopping"])
-        yield from (_stopping(stopping, rival) for rival in rivals)
+        methods = dict.fromkeys(entry["method"] for entry in results.summary["controls"]["stopping"])
+        yield from (_stopping(stopping, method) for method in methods)
 
 
-def _of(results: Results, role: str, subject: str, name: str) -> list[float]:
-    """Of every seed a number of a control's line; name: `split_metric`."""
-    return _numbers(results.table[(results.table.role == role) & (results.table.subject == subject)], name)
-
-
-def _numbers(rows: Any, name: str) -> list[float]:
+def _values(rows: Any, name: str) -> list[float]:
+    """A number of a control's line, of every seed; name: `split_metric`."""
     return list(rows.value[_results.named(rows).name == name])
 
 
@@ -44,18 +41,17 @@ def _methods(results: Results) -> list[str | _text.Grid]:
     # Controls are straight lines: a trained curve's floor says nothing beside them.
     curve = "linear" if "linear" in _connect.curves_of(results) else _connect.curves_of(results)[0]
     two_runs = {group.a: group for group in _connect.groups(results, "floor") if group.curve == curve}
-    kinds = [kind for kind in _KINDS if (results.table.role == kind).any()]
-    labels = list(dict.fromkeys(results.table.subject[results.table.role.isin(kinds)]))
+    lines = {(role, label): rows for (role, label), rows in results.table.groupby(["role", "subject"], sort=False)}
+    labels = list(dict.fromkeys(subject for role, subject in lines if role in _KINDS))
 
     def distances(label: str) -> list[float]:
-        each = (_of(results, kind, label, "distance_a") for kind in kinds)
-        return next(values for values in each if values)
+        return next(_values(lines[kind, label], "distance_a") for kind in _KINDS if (kind, label) in lines)
 
-    def both(role: str, label: str) -> str:
+    def barriers(role: str, label: str) -> str:
         if role == "floor":
             read = two_runs[label].values if label in two_runs else lambda _: []
         else:
-            read = lambda name: _of(results, role, label, name)  # noqa: E731
+            read = functools.partial(_values, lines.get((role, label), results.table[:0]))
         accuracy, loss = read("accuracy_barrier"), read("retain_loss_barrier")
         return f"{_text.mean(accuracy, 1)} / {_text.mean(loss)}" if accuracy else "–"
 
@@ -73,7 +69,7 @@ def _methods(results: Results) -> list[str | _text.Grid]:
     }
     shown = [role for role in headers if (role != "floor" or two_runs) and (results.table.role == role).any()]
     columns = [column("‖θ−θ_o‖\n", "none", lambda label: _text.mean(distances(label)))]
-    columns += [column(headers[role], "0 / 0", lambda label, role=role: both(role, label)) for role in shown]
+    columns += [column(headers[role], "0 / 0", lambda label, role=role: barriers(role, label)) for role in shown]
     return [
         "Controls: mean accuracy barrier (points) / mean barrier on D_r (nats) of a line from every method's model",
         _text.Grid([*first, *_connect.left_out(len(left)), *last], columns),
@@ -84,11 +80,11 @@ def _methods(results: Results) -> list[str | _text.Grid]:
     ]
 
 
-def _stopping(rows: Any, rival: str) -> list[str | _text.Grid]:
-    stops = [subject for subject in dict.fromkeys(rows.subject) if subject.endswith(f" – {rival}")]
+def _stopping(rows: Any, method: str) -> list[str | _text.Grid]:
+    stops = [subject for subject in dict.fromkeys(rows.subject) if subject.endswith(f" – {method}")]
     epochs = {int(stop.partition("epochs=")[2].partition(" ")[0]): rows[rows.subject == stop] for stop in stops}
     columns = [
-        _text.Column(header, best, _text.cells([[scale * v for v in _numbers(epochs[n], name)] for n in sorted(epochs)],
+        _text.Column(header, best, _text.cells([[scale * v for v in _values(epochs[n], name)] for n in sorted(epochs)],
                                                decimals))
         for name, header, best, scale, decimals in (
             ("forget_UA", "UA\n%", "= retrain", 100.0, 1),
@@ -100,6 +96,6 @@ def _stopping(rows: Any, rival: str) -> list[str | _text.Grid]:
         )
     ]  # fmt: skip
     return [
-        f"Stopping time of gradient ascent, which has no minimum: barriers of the line to {rival}",
+        f"Stopping time of gradient ascent, which has no minimum: barriers of the line to {method}",
         _text.Grid([_text.plural(n, "epoch") for n in sorted(epochs)], columns),
     ]

@@ -90,16 +90,16 @@ def _draw_panel(axis: Any, results: Results, series: Sequence[_Series], panel: _
     """Everything in one panel; legend entries by their text."""
     handles: dict[str, Any] = {}
     drawn = []
-    for i, one in enumerate(series):
-        values = panel.scale * one.group.along[panel.name]
+    for i, path in enumerate(series):
+        values = panel.scale * path.group.along[panel.name]
         middle, low, high = _style.over_seeds(values)
         drawn.append(middle)
-        if one.colour is None:
-            handles[one.label] = axis.plot(middle.index, middle, color="0.72", linewidth=0.6, zorder=2)[0]
+        if path.colour is None:
+            handles[path.label] = axis.plot(middle.index, middle, color="0.72", linewidth=0.6, zorder=2)[0]
         else:
             drawn += [low, high]
             below = len(series) - 1 - i if len(series) <= COLOURED else 0
-            handles[one.label] = _style.draw_seeds(axis, values, one.colour, below)
+            handles[path.label] = _style.draw_seeds(axis, values, path.colour, below)
     handles |= _style.draw_retrained(axis, panel.scale * _retrained(results, series, panel.name))
     _style.dress(axis)
     axis.set_xlim(0.0, 1.0)
@@ -112,17 +112,18 @@ def _draw_panel(axis: Any, results: Results, series: Sequence[_Series], panel: _
 
 def _retrained(results: Results, series: Sequence[_Series], name: str) -> Any:
     """By seed, the mean over runs; none where the paths that stand out have several requests."""
-    asked = {entry[end]["forget"] for one in series if one.colour for entry in one.group.entries for end in "ab"}
-    rows = _results.named(results.table[(results.table.role == "retrained") & results.table.forget.isin(asked)])
+    coloured = [entry for path in series if path.colour for entry in path.group.entries]
+    requests = {entry[end]["forget"] for entry in coloured for end in "ab"}
+    rows = _results.named(results.table[(results.table.role == "retrained") & results.table.forget.isin(requests)])
     rows = rows[rows.name == name]
-    return (rows if len(asked) == 1 else rows[:0]).groupby("replicate").value.mean()
+    return (rows if len(requests) == 1 else rows[:0]).groupby("replicate").value.mean()
 
 
 def _label_ends(axes: Any, groups: Sequence[Group]) -> None:
     """Below the lowest panels by name where all paths share an end and there is room, else as the legend names them."""
     letters = ["first run", "second run"] if all(group.role == "floor" for group in groups) else ["A", "B"]
     ends = {group.a for group in groups}, {group.b for group in groups}
-    names = [one.pop() if len(one) == 1 else letter for one, letter in zip(ends, letters, strict=True)]
+    names = [labels.pop() if len(labels) == 1 else letter for labels, letter in zip(ends, letters, strict=True)]
     if sum(map(len, names)) > 28:
         names = letters
     lowest = [axis for i, axis in enumerate(axes) if i // 3 == (len(axes) - 1) // 3]

@@ -60,8 +60,8 @@ def _draw_tree(axis: Any, linkage: np.ndarray) -> None:
     """Its leaves, from left to right, are the heat map's columns."""
     from scipy.cluster import hierarchy
 
-    found = hierarchy.dendrogram(linkage, no_plot=True)
-    for x, y in zip(found["icoord"], found["dcoord"], strict=True):
+    tree = hierarchy.dendrogram(linkage, no_plot=True)
+    for x, y in zip(tree["icoord"], tree["dcoord"], strict=True):
         # scipy places leaf i at 5 + 10 i.
         axis.plot((np.asarray(x) - 5) / 10, y, color=_style.GREY, linewidth=1.2)
     axis.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))

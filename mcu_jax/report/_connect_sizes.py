@@ -20,7 +20,7 @@ _MARKERS = "osD^vP"
 def sizes_figure(results: Results, file: str | os.PathLike[str]) -> None:
     """Draw the three barriers against the size of the forget set into `file`, a line a method.
 
-    Above between two runs of one size, below between every size and the largest: what there is of both.
+    The upper row is between two runs of one size, the lower one between every size and the largest, where they exist.
     """
     rows = {
         title: _connect.groups(results, role)
@@ -58,7 +58,7 @@ def sizes_figure(results: Results, file: str | os.PathLike[str]) -> None:
 
 
 def _lines(groups: Sequence[Group], several: bool) -> dict[str, dict[float, Group]]:
-    """By what all sizes of one method share of their names: the smaller size of both ends, in per cent."""
+    """By the name without the size, then by the smaller size of both ends in per cent."""
     lines: dict[str, dict[float, Group]] = {}
     for group in groups:
         if group.entries:

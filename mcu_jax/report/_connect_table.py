@@ -1,4 +1,4 @@
-"""The table of `mcu-jax connect`, as text: every pair, the seed floor, and what else was measured."""
+"""The table of `mcu-jax connect`, as text: every pair, the seed floor, controls, and additions."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _LEGEND = (
 
 
 def connect_table(results: Results, width: int = _text.WIDTH) -> str:
-    """What the results of `mcu-jax connect` say: barriers of every pair, the seed floor, controls, and what is beyond.
+    """The results of `mcu-jax connect` as text: barriers of every pair, the seed floor, controls, and additions.
 
     Of more than 20 rows the 5 of smallest and the 5 of largest accuracy barrier.
     """
@@ -80,9 +80,9 @@ def _main_table(results: Results) -> Iterator[str | _text.Grid]:
     labels = [row.label if isinstance(row, Group) else row for row in rows]
 
     def column(c: _Column) -> _text.Column:
-        each = [[c.scale * v for v in row.values(c.name)] if isinstance(row, Group) else None for row in rows]
-        each += [floors[_BARRIERS.index(c)] if c in _BARRIERS else None] * bool(floors[0])
-        parts = [("", "") if v is None else _text.spread(v, c.decimals) for v in each]
+        values = [[c.scale * v for v in row.values(c.name)] if isinstance(row, Group) else None for row in rows]
+        values += [floors[_BARRIERS.index(c)] if c in _BARRIERS else None] * bool(floors[0])
+        parts = [("", "") if v is None else _text.spread(v, c.decimals) for v in values]
         return _text.Column(c.header, c.best, _text.aligned((m, beside if c.interval else "") for m, beside in parts))
 
     counts = [f"{sum(row.values('connected')):.0f}/{len(row.whole)}" if isinstance(row, Group) else "" for row in rows]
@@ -99,7 +99,7 @@ def _notes(results: Results, shown: Sequence[Group]) -> Iterator[str]:
     yield f"{spreading[0].upper()}{spreading[1:]}."
     yield from _LEGEND
     if not any(group.values("cka") for group in shown) and any(len(group.whole) for group in shown):
-        yield "CKA is left out: the model does not give its `features`; models.adapt takes them."
+        yield "CKA is left out: the model does not give its `features` (see models.adapt)."
     if any(group.role == "floor" for group in shown):
         curves = _connect.curves_of(results)
         whose = f" ({curves[0]})" if len(curves) > 1 else ""

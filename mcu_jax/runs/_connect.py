@@ -1,4 +1,4 @@
-"""What `mcu-jax connect` does: models unlearned from one original, paths between them, and what happens on the way."""
+"""The stages of `mcu-jax connect`: models unlearned from one original, paths between them, measures along these."""
 
 from __future__ import annotations
 
@@ -33,14 +33,15 @@ class Graph(dict[str, list[Stage]]):
     """Every stage of a run, by label. asked: by seed. parts: by label, what the seconds of a stage are counted as."""
 
     def __init__(self, seeds: Sequence[_Seed]):
-        self.asked = {each.replicate.seed: each.asked() for each in seeds}
+        self.asked = {seed.replicate.seed: seed.asked() for seed in seeds}
         self.parts = seeds[0].parts
         super().__init__(_graph.by_label([_in_order(asked) for asked in self.asked.values()]))
 
 
 def graph(resolved: Resolved, directory: _directory.RunDirectory) -> Graph:
     """Raises SplitError."""
-    return Graph([_Seed(resolved, each) for each in _tasks.replicates(directory, resolved, fractions(resolved))])
+    replicates = _tasks.replicates(directory, resolved, fractions(resolved))
+    return Graph([_Seed(resolved, replicate) for replicate in replicates])
 
 
 def _in_order(asked: Asked) -> dict[str, Stage]:
@@ -67,9 +68,8 @@ def retrained(resolved: Resolved) -> list[Endpoint]:
 
 
 def _retrained(run: int, fraction: float | None) -> Endpoint:
-    options = [f"run={run}"] if run else []
-    options += [] if fraction is None else [f"forget={fraction:g}"]
-    return Endpoint(":".join(filter(None, ["retrain", ",".join(options)])), "retrain", {}, run, fraction)
+    options = [f"run={run}"] * bool(run) + ([] if fraction is None else [f"forget={fraction:g}"])
+    return Endpoint(f"retrain:{','.join(options)}".removesuffix(":"), "retrain", {}, run, fraction)
 
 
 def unlearned(resolved: Resolved) -> list[Endpoint]:
@@ -166,8 +166,10 @@ class _Seed:
     def _sampled(self, rows: _tasks.Rows) -> dict[str, _graph.Input]:
         return {"task": self.replicate.task(self.replicate.sampled(rows, self.resolved.config.sample))}
 
-    def _unseen(self, pair: Pair) -> _graph.Leaf:
-        return self.replicate.task(self._rows(pair).unseen())
+    def _begin(self, pair: Pair, name: str) -> dict[str, _graph.Input]:
+        """What is trained from both ends is given: no test examples, and a random key by this name."""
+        task, key = self.replicate.task(self._rows(pair).unseen()), _graph.draw(self.replicate.seed, name)
+        return {"task": task, "original": self.replicate.original, "key": key, **self._pair_ends(pair)}
 
     # Measures
 
@@ -195,9 +197,8 @@ class _Seed:
             "batch_size": config.train.batch_size,
             **{name: getattr(config, name) for name in ("sampling", "origin", "epochs", "lr")},
         }
-        key = _graph.draw(self.replicate.seed, curve.__name__)
-        inputs = {"task": self._unseen(pair), "original": self.replicate.original, "key": key, **self._pair_ends(pair)}
-        return {"inner": self._stage(curve.__name__, f"{spec}, {pair.label}", _along.train, inputs, settings)["inner"]}
+        inputs, subject = self._begin(pair, curve.__name__), f"{spec}, {pair.label}"
+        return {"inner": self._stage(curve.__name__, subject, _along.train, inputs, settings)["inner"]}
 
     def _measured_path(self, pair: Pair, spec: str) -> Stage:
         config = self.resolved.config
@@ -244,9 +245,7 @@ class _Seed:
     def _relearned_path(self, pair: Pair) -> Stage:
         """From five points of the first curve."""
         spec = self.resolved.config.curve[0]
-        key = _graph.draw(self.replicate.seed, "relearning")
-        inputs = {"task": self._unseen(pair), "original": self.replicate.original, "key": key}
-        inputs |= {**self._pair_ends(pair), **self._inner(pair, spec)}
+        inputs = {**self._begin(pair, "relearning"), **self._inner(pair, spec)}
         settings = {"curve": self.resolved.curves[spec][0].__name__, **self._attack}
         return self._stage("relearning", pair.label, _along.relearn, inputs, settings, _along.whole)
 

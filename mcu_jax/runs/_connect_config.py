@@ -110,7 +110,7 @@ class Endpoint(NamedTuple):
         return self.name not in ("original", "retrain")
 
     def describe(self, forget: str) -> dict[str, Any]:
-        """As `results.json` tells it; forget: the run's request."""
+        """As `results.json` has it. forget: the run's request."""
         return {
             "method": self.name,
             "optimizer": self.options.get("optimizer"),
@@ -158,7 +158,8 @@ def resolve(config: ConnectConfig, model: base.Model | None = None, data: datase
         brought = _config.Brought(model, data)
         config = _config.named(_config.checked(config), brought)
         recipe = _config.recipe(config, brought)
-        trained = any(_config.curve(each)[1] for each in config.curve)
+        trained = any(_config.curve(spec)[1] for spec in config.curve)
+        connection = recipe["connection"] if trained else {}
         _check_effect(config, trained=trained)
         config = _config.fill(
             config,
@@ -167,28 +168,23 @@ def resolve(config: ConnectConfig, model: base.Model | None = None, data: datase
             sizes=tuple(sorted(set(config.sizes))) if config.grid == "sizes" else (),
             curve=tuple(dict.fromkeys(map(_config.curve_name, config.curve))),
             also=tuple(dict.fromkeys(config.also)),
-            **(
-                {name: _config.or_else(getattr(config, name), value) for name, value in recipe["connection"].items()}
-                if trained
-                else {}
-            ),
+            **{name: _config.or_else(getattr(config, name), value) for name, value in connection.items()},
         )
         _check(config)
         make = _Maker(config, recipe)
         pairs = list(make.pairs())
-        labels = {end.label: end for pair in pairs for end in (pair.a, pair.b)}
+        endpoints = {end.label: end for pair in pairs for end in (pair.a, pair.b)}
         resolved = Resolved(
             config=config,
-            methods={end.label: (end.name, end.options) for end in labels.values()},
-            endpoints=labels,
+            methods={end.label: (end.name, end.options) for end in endpoints.values()},
+            endpoints=endpoints,
             pairs=pairs,
-            curves={each: _config.curve(each) for each in config.curve},
+            curves={spec: _config.curve(spec) for spec in config.curve},
             stops=make.stops(),
             further=make.further(),
             **_config.common(config, brought),
         )
-        _check_objective(config, pairs)
-        _check_alignment(resolved)
+        _check_ends(resolved)
         return resolved
 
 
@@ -207,8 +203,8 @@ def _check(config: ConnectConfig) -> None:
     registry.check(config.objective, OBJECTIVES, "objective")
     registry.check(config.sampling, connecting.SAMPLING, "sampling")
     registry.check(config.origin, ORIGINS, "origin")
-    for each in config.also:
-        registry.check(each, ALSO, "addition")
+    for addition in config.also:
+        registry.check(addition, ALSO, "addition")
     if not config.curve:
         raise ConfigError("give one or more curves, as --curve linear bezier")
 
@@ -225,36 +221,32 @@ def _check_effect(config: ConnectConfig, *, trained: bool) -> None:
         raise ConfigError("sizes are those of --grid sizes; one size for all is asked for by --forget random:0.1")
 
 
-def _check_objective(config: ConnectConfig, pairs: Sequence[Pair]) -> None:
-    if config.objective == "neutral" or all(_config.curve(each)[1] == 0 for each in config.curve):
-        return
-    for pair in pairs:
-        end = pair.a if config.objective == "a" else pair.b
-        if end.name not in methods.NAMES or not methods.has_objective(end.name):
+def _check_ends(resolved: Resolved) -> None:
+    for pair in resolved.pairs:
+        end = {"a": pair.a, "b": pair.b}.get(resolved.config.objective)
+        if end and not (end.name in methods.NAMES and methods.has_objective(end.name)):
             raise ConfigError(
                 f"{end.label} minimises nothing that a curve could be trained with; choose --objective neutral"
             )
-
-
-def _check_alignment(resolved: Resolved) -> None:
     for end in resolved.endpoints.values():
         if end.name == "retrain" and resolved.model.permutations is None:
             raise ConfigError(
                 f"{end.label}: a model trained from scratch is aligned with the other end first, and "
-                f"{resolved.model.name} does not say which of its units may change places: give models.adapt its "
-                "`permutations`, or choose another end; every method is compared with the retrained model anyway"
+                f"{resolved.model.name} does not say which of its units may change places: give the model its "
+                "`permutations` (models.adapt, dataclasses.replace), or choose another end; every method is compared "
+                "with the retrained model anyway"
             )
 
 
 class _Maker:
-    """From what is asked for to endpoints and pairs."""
+    """Makes endpoints and pairs of what is asked for."""
 
     def __init__(self, config: ConnectConfig, recipe: Mapping[str, Any]):
         self.config, self.recipe = config, recipe
 
-    def endpoint(self, spec: str, **more: Any) -> Endpoint:
-        """more: options to add to the spec."""
-        label = _with(spec, more)
+    def endpoint(self, spec: str, **added: Any) -> Endpoint:
+        """added: options beside those of the spec."""
+        label = _with(spec, added)
         name, options = registry.parse(label)
         run, size = options.pop("run", 0), options.pop("forget", None)
         if "seed" in options:
@@ -265,12 +257,12 @@ class _Maker:
         if not isinstance(run, int | float) or not 0 <= run < 2**31 or not float(run).is_integer():
             raise ConfigError(f"{text.plain(spec)}: run is a whole number from 0 on, given {text.show(run)}")
         if size is not None:
-            kind, _, own = (self.config.forget or "").partition(":")
+            kind, _, whole = (self.config.forget or "").partition(":")
             if kind != "random":
-                asked = text.plain(self.config.forget)
-                raise ConfigError(f"{text.plain(spec)}: a size of its own needs a random request, given {asked}")
+                request = text.plain(self.config.forget)
+                raise ConfigError(f"{text.plain(spec)}: a size of its own needs a random request, given {request}")
             size = _config.fraction(str(size))
-            size = None if size == _config.fraction(own) else size
+            size = None if size == _config.fraction(whole) else size
         if name == "original":
             if options or run or size is not None:
                 raise ConfigError(
@@ -293,7 +285,7 @@ class _Maker:
         return {**self.recipe["path"], **self.recipe["mask"], "pre": _with(name, options)}
 
     def pairs(self) -> Iterator[Pair]:
-        """What is asked for, and a floor for every method among it."""
+        """Those that are asked for, and a floor of every method among them."""
         asked = list({(pair.a.label, pair.b.label): pair for pair in self._asked()}.values())
         for pair in asked:
             if pair.a[1:] == pair.b[1:]:
@@ -335,8 +327,8 @@ class _Maker:
     def stops(self) -> list[Endpoint]:
         """Gradient ascent, which has no minimum, stopped at several epochs up to the recipe's: beyond it diverges."""
         recipe = self.endpoint("gradient_ascent").options["epochs"]
-        epochs = sorted({max(1, round(factor * recipe)) for factor in (0.2, 0.4, 0.6, 0.8, 1.0)})
-        return [self.endpoint("gradient_ascent", epochs=each) for each in epochs]
+        stops = sorted({max(1, round(factor * recipe)) for factor in (0.2, 0.4, 0.6, 0.8, 1.0)})
+        return [self.endpoint("gradient_ascent", epochs=epochs) for epochs in stops]
 
     def further(self) -> dict[str, Any]:
         """Hyper-parameters of training both ends further: a fifth of fine-tuning."""

@@ -1,4 +1,4 @@
-"""What the stages of `mcu-jax connect` come to: barriers, the seed floor, controls, clusters, correlations."""
+"""The results of `mcu-jax connect` from its stages: barriers, the seed floor, controls, clusters, correlations."""
 
 from __future__ import annotations
 
@@ -88,8 +88,7 @@ def _pair(resolved: Resolved, read: Read, asked: Asked, pair: Pair, spec: str, s
     barriers = _barriers(ts, measures)
     smoothness = {name: paths.smoothness(along) for name, along in measures.items()}
     ends = [end for end in _connect.retrained(resolved) if end.fraction == smaller.fraction]
-    retrained = [read(asked.measures[end.label]) for end in ends]
-    retrained = [each for each in retrained if not isinstance(each, Diverged)]
+    models = [model for end in ends if not isinstance(model := read(asked.measures[end.label]), Diverged)]
     original = read(asked.measures[_connect.ORIGINAL.label])
     entry |= {
         "t": [round(float(t), 6) for t in ts],
@@ -101,10 +100,10 @@ def _pair(resolved: Resolved, read: Read, asked: Asked, pair: Pair, spec: str, s
         "arc_length": values["arc_length"],
         "interior": _interior(ts, measures, original, class_wise=resolved.forgotten is not None),
         "within_retrain": {
-            name: float(paths.share_within(np.asarray(along), np.asarray([each[name] for each in retrained])))
+            name: float(paths.share_within(np.asarray(along), np.asarray([model[name] for model in models])))
             for name, along in measures.items()
         }
-        if len(retrained) > 1
+        if len(models) > 1
         else None,
         **{name: values[name] for name in ("distance", "disagreement", "task_cosine", "ensemble")},
         "cka": values.get("cka", float("nan")),  # a model need not give its features
@@ -222,7 +221,7 @@ def _correlation(pairs: Sequence[Mapping[str, Any]], retrained: Sequence[Mapping
 
     The pairs of one seed share models: ρ is taken within each seed, its interval over seeds.
     """
-    best = {(each["seed"], each["forget"]): each["MIA"] for each in retrained if each["run"] == 0}
+    best = {(model["seed"], model["forget"]): model["MIA"] for model in retrained if model["run"] == 0}
 
     def attacked(pair: Mapping[str, Any]) -> dict[str, float]:
         gaps = 100 * np.abs(np.asarray(pair["metrics"]["MIA"]) - best[pair["seed"], pair["forget"]])
