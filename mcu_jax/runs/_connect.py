@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mcu_jax.runs import _along, _directory, _graph, _tasks
@@ -20,6 +21,7 @@ class Asked(NamedTuple):
     measures: of the original and the retrained models. paths: by (label of the pair, curve).
     """
 
+    seed: int
     models: dict[str, Stage]
     measures: dict[str, Stage]
     paths: dict[tuple[str, str], Stage]
@@ -35,7 +37,8 @@ class Graph(dict[str, list[Stage]]):
     def __init__(self, seeds: Sequence[_Seed]):
         self.asked = {seed.replicate.seed: seed.asked() for seed in seeds}
         self.parts = seeds[0].parts
-        super().__init__(_graph.by_label([_in_order(asked) for asked in self.asked.values()]))
+        groups = (itertools.chain(*(group.values() for group in asked[1:])) for asked in self.asked.values())
+        super().__init__(_graph.by_label([{s.label: s for s in _with_sources(stages)} for stages in groups]))
 
 
 def graph(resolved: Resolved, directory: _directory.RunDirectory) -> Graph:
@@ -44,16 +47,11 @@ def graph(resolved: Resolved, directory: _directory.RunDirectory) -> Graph:
     return Graph([_Seed(resolved, replicate) for replicate in replicates])
 
 
-def _in_order(asked: Asked) -> dict[str, Stage]:
-    """By label, each stage after those it is given."""
-    stages = (stage for group in asked for stage in group.values())
-    return {stage.label: stage for last in stages for stage in _with_sources(last)}
-
-
-def _with_sources(stage: Stage) -> Iterator[Stage]:
-    for source in _graph.sources(stage):
-        yield from _with_sources(source)
-    yield stage
+def _with_sources(stages: Iterable[Stage]) -> Iterator[Stage]:
+    """Each stage after those it is given."""
+    for stage in stages:
+        yield from _with_sources(_graph.sources(stage))
+        yield stage
 
 
 def fractions(resolved: Resolved) -> list[float]:
@@ -103,6 +101,7 @@ class _Seed:
             relearning = {pair.label: self._relearned_path(pair) for pair in pairs}
             relearning |= {end.label: self._relearned(end) for end in retrained(resolved)}
         return Asked(
+            seed=self.replicate.seed,
             models={end.label: self.model(end) for end in ends},
             measures={end.label: self._measured(end) for end in plain},
             paths={

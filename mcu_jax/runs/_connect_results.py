@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -23,18 +24,13 @@ Read = Callable[[Stage], Any]
 def results(resolved: Resolved, graph: _connect.Graph, runner: _runner.Runner) -> dict[str, Any]:
     """What `results.json` holds. resolved: its seeds may be a part of the graph's."""
     config, read = resolved.config, runner.read
-    asked = {seed: graph.asked[seed] for seed in config.seeds}
-    pairs = [
-        _pair(resolved, read, asked[seed], pair, curve, seed)
-        for pair, curve, seed in itertools.product(resolved.pairs, resolved.curves, config.seeds)
-    ]
+    asked = [graph.asked[seed] for seed in config.seeds]
+    every_path = itertools.product(resolved.pairs, resolved.curves, asked)
+    pairs = [_pair(resolved, read, *path) for path in every_path]
     first = _path_name(resolved, config.curve[0])
     compared = [pair for pair in pairs if pair["curve"] == first and "metrics" in pair]
-    retrained = [
-        entry
-        for end, seed in itertools.product(_connect.retrained(resolved), config.seeds)
-        if (entry := _retrained(resolved, read, asked[seed], end, seed))
-    ]
+    models = itertools.product(_connect.retrained(resolved), asked)
+    retrained = [entry for model in models if (entry := _retrained(resolved, read, *model))]
     order, clusters = _clusters(compared) if config.grid == "methods" else ([], None)
     return {
         "schema": 2,
@@ -53,10 +49,9 @@ def results(resolved: Resolved, graph: _connect.Graph, runner: _runner.Runner) -
 
 def _seconds(graph: _connect.Graph, runner: _runner.Runner) -> dict[str, float]:
     """What the stages took, compilation included, by part."""
-    seconds = dict.fromkeys(map(graph.parts.__getitem__, graph), 0.0)
+    seconds: dict[str, float] = collections.defaultdict(float)
     for label, stages in graph.items():
-        spent = map(runner.spent, stages)
-        seconds[graph.parts[label]] += sum(stage.seconds + stage.compile_seconds for stage in spent)
+        seconds[graph.parts[label]] += sum(spent.seconds + spent.compile_seconds for spent in map(runner.spent, stages))
     return {part: round(value, 1) for part, value in seconds.items()}
 
 
@@ -69,7 +64,7 @@ def _path_name(resolved: Resolved, spec: str) -> str:
 # Pairs
 
 
-def _pair(resolved: Resolved, read: Read, asked: Asked, pair: Pair, spec: str, seed: int) -> dict[str, Any]:
+def _pair(resolved: Resolved, read: Read, pair: Pair, spec: str, asked: Asked) -> dict[str, Any]:
     """One pair, one curve, one seed."""
     config, smaller = resolved.config, resolved.smaller(pair)
     entry = {
@@ -77,7 +72,7 @@ def _pair(resolved: Resolved, read: Read, asked: Asked, pair: Pair, spec: str, s
         "b": pair.b.describe(config.forget),
         "forget": smaller.describe(config.forget)["forget"],
         "role": pair.role,
-        "seed": seed,
+        "seed": asked.seed,
         "curve": _path_name(resolved, spec),
         "objective": config.objective if resolved.curves[spec][1] else None,
     }
@@ -119,13 +114,13 @@ def _pair(resolved: Resolved, read: Read, asked: Asked, pair: Pair, spec: str, s
     return entry
 
 
-def _retrained(resolved: Resolved, read: Read, asked: Asked, end: Endpoint, seed: int) -> dict[str, Any] | None:
+def _retrained(resolved: Resolved, read: Read, end: Endpoint, asked: Asked) -> dict[str, Any] | None:
     """One retrained model of one seed; None where it diverged."""
     measures = read(asked.measures[end.label])
     if isinstance(measures, Diverged):
         return None
     forget = end.describe(resolved.config.forget)["forget"]
-    entry = {"seed": seed, "forget": forget, "run": end.run, **measures}
+    entry = {"seed": asked.seed, "forget": forget, "run": end.run, **measures}
     if "relearning" in resolved.config.also:
         entry["relearning_steps"] = read(asked.relearning[end.label])
     return entry
@@ -173,9 +168,9 @@ def _interior(
 
 def _by_seed(pairs: Iterable[Mapping[str, Any]], barrier: str) -> list[float]:
     """Of every seed the mean over pairs."""
-    by_seed: dict[int, list[float]] = {}
+    by_seed = collections.defaultdict(list)
     for pair in pairs:
-        by_seed.setdefault(pair["seed"], []).append(pair["barriers"][barrier])
+        by_seed[pair["seed"]].append(pair["barriers"][barrier])
     return [float(np.mean(values)) for values in by_seed.values()]
 
 
@@ -227,30 +222,28 @@ def _correlation(pairs: Sequence[Mapping[str, Any]], retrained: Sequence[Mapping
         gaps = 100 * np.abs(np.asarray(pair["metrics"]["MIA"]) - best[pair["seed"], pair["forget"]])
         return {"at the ends": float((gaps[0] + gaps[-1]) / 2), "between them": float(gaps[1:-1].mean())}
 
-    by_seed: dict[int, list[Mapping[str, Any]]] = {}
+    by_seed = collections.defaultdict(list)
     for pair in pairs:
         if pair["role"] == "pair":
-            by_seed.setdefault(pair["seed"], []).append(pair)
+            by_seed[pair["seed"]].append((pair["barriers"], attacked(pair)))
     correlations = []
-    for barrier in ("retain_nats", "forget_nats", "accuracy"):
-        for where in ("at the ends", "between them"):
-            every = [
-                _spearman([pair["barriers"][barrier] for pair in same_seed], [attacked(p)[where] for p in same_seed])
-                for same_seed in by_seed.values()
-            ]
-            rhos = [rho for rho in every if rho is not None]
-            if rhos:
-                correlations.append({"barrier": barrier, "attack": where, **_interval(rhos), "seeds": len(rhos)})
+    for barrier, where in itertools.product(
+        ("retain_nats", "forget_nats", "accuracy"), ("at the ends", "between them")
+    ):
+        values = ([(barriers[barrier], gaps[where]) for barriers, gaps in same_seed] for same_seed in by_seed.values())
+        rhos = [rho for pairs_of_values in values if (rho := _spearman(pairs_of_values)) is not None]
+        if rhos:
+            correlations.append({"barrier": barrier, "attack": where, **_interval(rhos), "seeds": len(rhos)})
     return correlations
 
 
-def _spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """None for fewer than 3 pairs, or where one side is constant: then there is no correlation to speak of."""
+def _spearman(values: Sequence[tuple[float, float]]) -> float | None:
+    """None for fewer than 3 pairs of values, or where one side is constant."""
     from scipy import stats
 
-    if len(x) < 3 or min(np.ptp(x), np.ptp(y)) == 0:
+    if len(values) < 3 or np.ptp(values, axis=0).min() == 0:
         return None
-    return float(stats.spearmanr(x, y).statistic)
+    return float(stats.spearmanr(*zip(*values, strict=True)).statistic)
 
 
 # Controls
@@ -268,27 +261,26 @@ def _line(values: Mapping[str, Any], i: int) -> dict[str, Any]:
     }
 
 
-def _controls(resolved: Resolved, read: Read, asked: Mapping[int, Asked]) -> dict[str, list[dict[str, Any]]]:
+def _controls(resolved: Resolved, read: Read, seeds: Sequence[Asked]) -> dict[str, list[dict[str, Any]]]:
     """By kind. `retrain` is the aligned line, with the barriers of the other one; a model that cannot be aligned has
     `unaligned` lines instead.
     """
-    kinds = ("perturbation", "original", "retrain", "stopping")
-    controls: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
-    for end, seed in itertools.product(_connect.unlearned(resolved), asked):
-        values = read(asked[seed].controls[end.label])
+    controls: dict[str, list[dict[str, Any]]] = {"perturbation": [], "original": [], "retrain": [], "stopping": []}
+    names = _along.controls_of(aligned=resolved.model.permutations is not None)
+    for end, asked in itertools.product(_connect.unlearned(resolved), seeds):
+        values = read(asked.controls[end.label])
         if isinstance(values, Diverged):
             continue
-        names = _along.controls_of(aligned=resolved.model.permutations is not None)
-        lines = {name: {"method": end.label, "seed": seed, **_line(values, i)} for i, name in enumerate(names)}
+        lines = {name: {"method": end.label, "seed": asked.seed, **_line(values, i)} for i, name in enumerate(names)}
         if "retrain" in lines:
             lines["retrain"]["unaligned"] = lines.pop("unaligned")["barriers"]
         for kind, line in lines.items():
             controls.setdefault(kind, []).append(line)
     method = _connect.stopping_end(resolved).label
-    for end, seed in itertools.product(resolved.stops, asked):
-        values = read(asked[seed].stopping[end.label])
+    for end, asked in itertools.product(resolved.stops, seeds):
+        values = read(asked.stopping[end.label])
         if not isinstance(values, Diverged):
-            entry = {"epochs": end.options["epochs"], "method": method, "seed": seed}
+            entry = {"epochs": end.options["epochs"], "method": method, "seed": asked.seed}
             accuracies = {name: values[name][0] for name in ("UA", "RA")}
             controls["stopping"].append({**entry, **accuracies, **_line(values, 0)})
     return controls
