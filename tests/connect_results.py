@@ -15,8 +15,8 @@ PLACE = dict(zip(METHODS, [(0.2, 0), (3, 2.6), (0.5, 0.2), (1, -1), (1.1, -0.9),
                            (0.3, -1.8), (0.9, 0.5)], strict=True))  # fmt: skip
 
 
-def end(method, run=0, forget="random:0.2", own=False, **more):
-    options = {**more, **({"forget": forget.partition(":")[2]} if own else {}), **({"run": run} if run else {})}
+def end(method, run=0, forget="random:0.2", sized=False, **more):
+    options = {**more, **({"forget": forget.partition(":")[2]} if sized else {}), **({"run": run} if run else {})}
     label = ":".join([method, ",".join(f"{k}={v}" for k, v in options.items())]) if options else method
     plain = {"method": method, "optimizer": "sgd", "curriculum": "none", "forget": forget, "run": run}
     return {**plain, **more, "label": label}
@@ -26,13 +26,13 @@ def barriers_of(metrics):
     line = {name: (1 - T) * v[0] + T * v[-1] for name, v in metrics.items()}
     high = lambda name: float(max(np.max(metrics[name] - line[name]), 0.0))  # noqa: E731
     low = lambda name: float(max(np.max(line[name] - metrics[name]), 0.0))  # noqa: E731
-    found = {f"{name}_nats": high(f"{name}_loss") for name in ("retain", "validation", "test")}
-    found |= {"forget_nats": low("forget_loss"), "js_nats": high("js"), "zrf": 100 * low("zrf")}
-    found |= {f"{name}_accuracy": 100 * low(f"{name}_accuracy") for name in ("retain", "validation", "test")}
-    found["forget_accuracy"] = 100 * high("forget_accuracy")
+    barriers = {f"{name}_nats": high(f"{name}_loss") for name in ("retain", "validation", "test")}
+    barriers |= {"forget_nats": low("forget_loss"), "js_nats": high("js"), "zrf": 100 * low("zrf")}
+    barriers |= {f"{name}_accuracy": 100 * low(f"{name}_accuracy") for name in ("retain", "validation", "test")}
+    barriers["forget_accuracy"] = 100 * high("forget_accuracy")
     if "MIA" in metrics:
-        found["MIA"] = 100 * high("MIA")
-    return {**found, "accuracy": max(found["retain_accuracy"], found["forget_accuracy"])}
+        barriers["MIA"] = 100 * high("MIA")
+    return {**barriers, "accuracy": max(barriers["retain_accuracy"], barriers["forget_accuracy"])}
 
 
 def entry(a, b, role, seed, curve, *, also=()):
@@ -64,7 +64,7 @@ def entry(a, b, role, seed, curve, *, also=()):
     value = lambda low, high: float(rng.uniform(low, high))  # noqa: E731
     distance = {"a": float(np.hypot(ax, ay)), "b": float(np.hypot(bx, by)), "ab": float(gap)}
     smaller = min(a["forget"], b["forget"], key=lambda request: float(request.partition(":")[2]))
-    told = {"a": a, "b": b, "forget": smaller, "role": role, "seed": seed, "curve": curve, "t": T.tolist(),
+    path = {"a": a, "b": b, "forget": smaller, "role": role, "seed": seed, "curve": curve, "t": T.tolist(),
             "objective": None if curve == "linear" else "neutral",
             "metrics": {n: v.tolist() for n, v in metrics.items()}, "barriers": barriers,
             "connected": barriers["accuracy"] <= 2,
@@ -78,30 +78,30 @@ def entry(a, b, role, seed, curve, *, also=()):
                                  "test_accuracy": value(0.85, 0.9)} for which in ("all", "ends")}}  # fmt: skip
     if "continued" in also:
         names = ("retain_nats", "forget_nats", "accuracy")
-        told["continued"] = {"before": {n: 0.9 * barriers[n] for n in names},
+        path["continued"] = {"before": {n: 0.9 * barriers[n] for n in names},
                              "barriers": {n: 0.6 * barriers[n] for n in names}}  # fmt: skip
     if "relearning" in also:
         steps = [int(s) for s in rng.integers(3, 60, 4)]
-        told["relearning"] = {"t": [0, 0.25, 0.5, 0.75, 1], "steps": [*steps, 40 + 20 * seed], "limit": 100}
-    return told
+        path["relearning"] = {"t": [0, 0.25, 0.5, 0.75, 1], "steps": [*steps, 40 + 20 * seed], "limit": 100}
+    return path
 
 
 def floor_of(entries):
     """Over seeds of the mean over methods; ± one stands for the interval."""
-    found, seeds = {}, {e["seed"] for e in entries}
+    floor, seeds = {}, {e["seed"] for e in entries}
     for name in entries[0]["barriers"] if entries else ():
         mean = float(np.mean([e["barriers"][name] for e in entries]))
         interval = [mean - 0.5 * mean, mean + 0.5 * mean] if len(seeds) > 1 else None
-        found[name] = {"mean": mean, "interval": interval, "pairs": len(entries)}
-    return found
+        floor[name] = {"mean": mean, "interval": interval, "pairs": len(entries)}
+    return floor
 
 
 def clusters_of(entries, labels):
     matrix = np.zeros((len(labels), len(labels)))
     for i, j in itertools.product(range(len(labels)), repeat=2):
-        own = [e["barriers"]["accuracy"] for e in entries if {e["a"]["label"], e["b"]["label"]} in (
+        same_pair = [e["barriers"]["accuracy"] for e in entries if {e["a"]["label"], e["b"]["label"]} in (
             {labels[i], labels[j]}, {labels[i], f"{labels[j]}:run=1"} if i == j else {None})]  # fmt: skip
-        matrix[i, j] = np.mean(own)
+        matrix[i, j] = np.mean(same_pair)
     apart = np.where(np.eye(len(labels), dtype=bool), 0, matrix)
     linkage = hierarchy.linkage(squareform(apart, checks=False), "average", optimal_ordering=True)
     order = [labels[i] for i in hierarchy.leaves_list(linkage)]
@@ -113,8 +113,8 @@ def line(method, seed, **more):
     barriers = lambda: {"retain_nats": float(rng.lognormal(-3, 2)), "forget_nats": float(rng.lognormal(-3, 2)),  # noqa: E731
                         "accuracy": float(rng.uniform(0, 60))}  # fmt: skip
     distance = {"a": float(rng.uniform(1, 9)), "b": 0.0, "ab": float(rng.uniform(1, 9))}
-    told = {"method": method, "seed": seed, "distance": distance, "barriers": barriers(), **more}
-    return {**told, "unaligned": barriers()} if more.get("kind") == "retrain" else told
+    entry = {"method": method, "seed": seed, "distance": distance, "barriers": barriers(), **more}
+    return {**entry, "unaligned": barriers()} if more.get("kind") == "retrain" else entry
 
 
 def controls_of(labels, seeds, rival):
@@ -141,14 +141,14 @@ def make(pairs, floors, *, grid=None, seeds=range(5), curves=("linear",), also=(
               "zrf": 0.62, "retain_loss": 0.003, "forget_loss": 0.6, "js": 0.02, "MIA": 0.22}  # fmt: skip
     noisy = lambda: {n: min(v + float(rng.normal(0, 0.005)), 1.0) for n, v in values.items()}  # noqa: E731
     runs = itertools.product(dict.fromkeys(e["a"]["forget"] for e in entries), seeds, range(3))
-    found = [{"barrier": "accuracy", "attack": "between them", "mean": 0.41,
-              "interval": [0.12, 0.7] if len(seeds) > 1 else None, "seeds": len(seeds)}]  # fmt: skip
+    correlation = [{"barrier": "accuracy", "attack": "between them", "mean": 0.41,
+                    "interval": [0.12, 0.7] if len(seeds) > 1 else None, "seeds": len(seeds)}]  # fmt: skip
     return {"schema": 1, "kind": "connect", "config": config, "pairs": entries,
             "floor": floor_of([e for e in first if e["role"] == "floor"]),
             "controls": controls_of(labels, seeds, labels[0]),
             "retrained": [{"seed": s, "forget": f, "run": r, **noisy(), "relearning_steps": 30 + 2 * s + r}
                           for f, s, r in runs],
-            "order": order, "clusters": clusters, "correlation": found if "MIA" in also else None}  # fmt: skip
+            "order": order, "clusters": clusters, "correlation": correlation if "MIA" in also else None}  # fmt: skip
 
 
 def methods_grid(n=10, **more):
@@ -169,7 +169,7 @@ def sizes_grid(n=3, **more):
     sizes = [f"random:{s:g}" for s in (0.02, 0.04, 0.06, 0.08, 0.1)]
     ends = [[end(m, 0, s, s != "random:0.1") for s in sizes] for m in METHODS[:n]]
     floors = [(end(m, 0, s, s != "random:0.1"), end(m, 1, s, s != "random:0.1")) for m in METHODS[:n] for s in sizes]
-    pairs = [(e, own[-1]) for own in ends for e in own[:-1]]
+    pairs = [(e, by_size[-1]) for by_size in ends for e in by_size[:-1]]
     return make(pairs, floors, grid="sizes", forget="random:0.1", **more)
 
 

@@ -19,16 +19,21 @@ from mcu_jax.runs import _along, _connect_config, _connect_results, _graph, _tas
 
 pytestmark = pytest.mark.usefixtures("kept_compilations")
 
+
+@pytest.fixture(scope="module")
+def results(connected: runs.Run) -> dict[str, Any]:
+    return with_values(connected)
+
+
 # Along a path
 
 
-def test_results_hold_the_schema(connected: runs.Run) -> None:
+def test_results_hold_the_schema(connected: runs.Run, results: dict[str, Any]) -> None:
     assert runs.read_results(connected.directory) == connected.results
-    results = with_values(connected)
     assert (results["schema"], results["kind"]) == (2, "connect")
     ends = [*[(*ENDS, "pair")], *[(name, f"{name}:run=1", "floor") for name in ENDS]]
-    found = [(p["a"]["label"], p["b"]["label"], p["role"], p["curve"], p["seed"]) for p in results["pairs"]]
-    assert found == [(*end, curve, seed) for end in ends for curve in ("linear", "bezier") for seed in (0, 1)]
+    asked = [(p["a"]["label"], p["b"]["label"], p["role"], p["curve"], p["seed"]) for p in results["pairs"]]
+    assert asked == [(*end, curve, seed) for end in ends for curve in ("linear", "bezier") for seed in (0, 1)]
     for pair in results["pairs"]:
         names = {f"{s}_{m}" for s in ("retain", "forget", "validation", "test") for m in ("loss", "accuracy")}
         assert set(pair["metrics"]) == names | {"js", "zrf", "MIA"}
@@ -49,8 +54,8 @@ def test_results_hold_the_schema(connected: runs.Run) -> None:
     assert results["clusters"] is None
 
 
-def test_barriers_are_what_the_metrics_say(connected: runs.Run) -> None:
-    for pair in with_values(connected)["pairs"]:
+def test_barriers_are_what_the_metrics_say(results: dict[str, Any]) -> None:
+    for pair in results["pairs"]:
         t, values = np.array(pair["t"]), {name: np.array(value) for name, value in pair["metrics"].items()}
         excess = {name: value - ((1 - t) * value[0] + t * value[-1]) for name, value in values.items()}
         expected = {
@@ -74,7 +79,9 @@ def test_barriers_are_what_the_metrics_say(connected: runs.Run) -> None:
             assert pair["max_second_difference"][name] == pytest.approx(np.abs(np.diff(value, n=2)).max(), abs=1e-5)
 
 
-def test_the_ends_of_a_path_are_the_models_and_between_them_is_their_mean(connected: runs.Run) -> None:
+def test_the_ends_of_a_path_are_the_models_and_between_them_is_their_mean(
+    connected: runs.Run, results: dict[str, Any]
+) -> None:
     data = _connect_config.resolve(runs.from_yaml(connected.directory / "config.yaml")).data
     model = models.mlp(num_classes=10)
     for i, seed in enumerate((0, 1)):
@@ -82,7 +89,7 @@ def test_the_ends_of_a_path_are_the_models_and_between_them_is_their_mean(connec
         original = runs.load(connected.directory, seed=seed, stage="original")
         split = json.loads((connected.directory / "splits" / f"seed-{seed}.json").read_text())
         x, y = data.train["x"][split["forget"]], data.train["y"][split["forget"]]
-        pair = of_pair(with_values(connected))[i]
+        pair = of_pair(results)[i]
         for t, params in ((0, a), (2, trees.lerp(a, b, 0.5)), (4, b)):
             log_p = special.log_softmax(np.asarray(model.apply(params, x)[0], np.float64), -1)
             assert pair["metrics"]["forget_loss"][t] == pytest.approx(-log_p[np.arange(len(y)), y].mean(), abs=1e-4)
@@ -91,14 +98,12 @@ def test_the_ends_of_a_path_are_the_models_and_between_them_is_their_mean(connec
         assert pair["task_cosine"] == pytest.approx(float(metrics.task_cosine(a, b, original)), abs=1e-4)
         hidden = [model.features(params, data.test["x"]) for params in (a, b)]
         assert pair["cka"] == pytest.approx(float(metrics.cka(*hidden)), abs=1e-3)
-        told = [np.asarray(model.apply(params, data.test["x"])[0]).argmax(-1) for params in (a, b)]
-        assert pair["disagreement"] == pytest.approx((told[0] != told[1]).mean(), abs=1e-4)
+        classes = [np.asarray(model.apply(params, data.test["x"])[0]).argmax(-1) for params in (a, b)]
+        assert pair["disagreement"] == pytest.approx((classes[0] != classes[1]).mean(), abs=1e-4)
 
 
-def test_a_trained_curve_leaves_its_ends_and_has_another_middle(connected: runs.Run) -> None:
-    for line, curve in zip(
-        of_pair(with_values(connected)), of_pair(with_values(connected), curve="bezier"), strict=True
-    ):
+def test_a_trained_curve_leaves_its_ends_and_has_another_middle(results: dict[str, Any]) -> None:
+    for line, curve in zip(of_pair(results), of_pair(results, curve="bezier"), strict=True):
         for name, values in line["metrics"].items():
             bent = curve["metrics"][name]
             assert (bent[0], bent[-1]) == pytest.approx((values[0], values[-1]), abs=1e-5)
@@ -106,23 +111,23 @@ def test_a_trained_curve_leaves_its_ends_and_has_another_middle(connected: runs.
         assert curve["arc_length"] > line["arc_length"]
 
 
-def test_runs_differ_in_the_key_of_unlearning_alone(connected: runs.Run) -> None:
+def test_runs_differ_in_the_key_of_unlearning_alone(connected: runs.Run, results: dict[str, Any]) -> None:
     first, second = (runs.load(connected.directory, seed=0, stage=name) for name in ("npo", "npo:run=1"))
     assert float(optax.tree.norm(optax.tree.sub(first, second))) > 0
-    floor = of_pair(with_values(connected), "npo", "npo:run=1")[0]
-    assert floor["distance"]["ab"] < of_pair(with_values(connected))[0]["distance"]["ab"]
+    floor = of_pair(results, "npo", "npo:run=1")[0]
+    assert floor["distance"]["ab"] < of_pair(results)[0]["distance"]["ab"]
 
 
-def test_the_floor_is_the_mean_over_seeds_of_the_mean_over_methods(connected: runs.Run) -> None:
+def test_the_floor_is_the_mean_over_seeds_of_the_mean_over_methods(results: dict[str, Any]) -> None:
     by_seed = [
-        np.mean([of_pair(with_values(connected), name, f"{name}:run=1")[i]["barriers"]["forget_nats"] for name in ENDS])
+        np.mean([of_pair(results, name, f"{name}:run=1")[i]["barriers"]["forget_nats"] for name in ENDS])
         for i in (0, 1)
     ]
-    found = with_values(connected)["floor"]["forget_nats"]
-    assert found["pairs"] == 4
-    assert found["mean"] == pytest.approx(np.mean(by_seed))
+    floor = results["floor"]["forget_nats"]
+    assert floor["pairs"] == 4
+    assert floor["mean"] == pytest.approx(np.mean(by_seed))
     low, high = stats.t.interval(0.95, 1, np.mean(by_seed), stats.sem(by_seed))
-    assert found["interval"] == pytest.approx([low, high])
+    assert floor["interval"] == pytest.approx([low, high])
 
 
 def test_interior_points_are_chosen_on_validation_and_told_on_test() -> None:
@@ -133,18 +138,18 @@ def test_interior_points_are_chosen_on_validation_and_told_on_test() -> None:
         "forget_accuracy": [0.9, 0.9, 0.9, 0.9, 0.9],
     }
     original = {"validation_accuracy": 0.9, "test_accuracy": 0.8}
-    found = _connect_results._interior(ts, values, original, class_wise=False)
-    assert found["t"] == 0.25
-    assert found["share"] == pytest.approx(2 / 3)  # 0.25 and 0.5 are nearer than both ends
-    assert found["score"] == pytest.approx(0.5 * 0.05)
-    assert found["ends"] == pytest.approx([0.5 * 0.1, 0.5 * 0.2])
+    interior = _connect_results._interior(ts, values, original, class_wise=False)
+    assert interior["t"] == 0.25
+    assert interior["share"] == pytest.approx(2 / 3)  # 0.25 and 0.5 are nearer than both ends
+    assert interior["score"] == pytest.approx(0.5 * 0.05)
+    assert interior["ends"] == pytest.approx([0.5 * 0.1, 0.5 * 0.2])
     class_wise = _connect_results._interior(ts, values, original, class_wise=True)
     assert class_wise["score"] == pytest.approx(0.5 * (0.05 + 0.9))
 
 
-def test_the_share_within_the_spread_of_retrained_models(connected: runs.Run) -> None:
-    for seed, pair in enumerate(of_pair(with_values(connected))):
-        spread = [r["test_accuracy"] for r in with_values(connected)["retrained"] if r["seed"] == seed]
+def test_the_share_within_the_spread_of_retrained_models(results: dict[str, Any]) -> None:
+    for seed, pair in enumerate(of_pair(results)):
+        spread = [r["test_accuracy"] for r in results["retrained"] if r["seed"] == seed]
         values = np.array(pair["metrics"]["test_accuracy"])
         expected = ((values >= min(spread) - 1e-6) & (values <= max(spread) + 1e-6)).mean()
         assert pair["within_retrain"]["test_accuracy"] == pytest.approx(expected)
@@ -153,18 +158,18 @@ def test_the_share_within_the_spread_of_retrained_models(connected: runs.Run) ->
 # Controls, and what is beyond
 
 
-def test_a_perturbation_is_as_far_as_the_method_went(connected: runs.Run) -> None:
-    found = with_values(connected)["controls"]["perturbation"]
-    assert [(e["method"], e["seed"]) for e in found] == [(name, seed) for name in ENDS for seed in (0, 1)]
-    for entry in found:
-        went = of_pair(with_values(connected))[entry["seed"]]["distance"]["a" if entry["method"] == ENDS[0] else "b"]
+def test_a_perturbation_is_as_far_as_the_method_went(results: dict[str, Any]) -> None:
+    entries = results["controls"]["perturbation"]
+    assert [(e["method"], e["seed"]) for e in entries] == [(name, seed) for name in ENDS for seed in (0, 1)]
+    for entry in entries:
+        went = of_pair(results)[entry["seed"]]["distance"]["a" if entry["method"] == ENDS[0] else "b"]
         assert entry["distance"]["a"] == pytest.approx(went, rel=1e-3)
         assert entry["distance"]["b"] == pytest.approx(went, rel=1e-3)
         assert entry["distance"]["ab"] > went  # two directions
 
 
-def test_the_retrained_model_is_aligned_first(connected: runs.Run) -> None:
-    for entry in with_values(connected)["controls"]["retrain"]:
+def test_the_retrained_model_is_aligned_first(connected: runs.Run, results: dict[str, Any]) -> None:
+    for entry in results["controls"]["retrain"]:
         load = {name: runs.load(connected.directory, seed=entry["seed"], stage=name) for name in (*ENDS, "retrain")}
         unlearned, model = load[entry["method"]], models.mlp(num_classes=10)
         aligned = alignment.align(model, load["retrain"], unlearned)
@@ -172,23 +177,23 @@ def test_the_retrained_model_is_aligned_first(connected: runs.Run) -> None:
         assert entry["distance"]["ab"] == pytest.approx(apart, rel=1e-4)
         assert apart < float(optax.tree.norm(optax.tree.sub(load["retrain"], unlearned)))
         assert set(entry["unaligned"]) == set(entry["barriers"]) == {"retain_nats", "forget_nats", "accuracy"}
-    assert any(e["unaligned"] != e["barriers"] for e in with_values(connected)["controls"]["retrain"])
+    assert any(e["unaligned"] != e["barriers"] for e in results["controls"]["retrain"])
 
 
-def test_the_line_to_the_original_ends_there(connected: runs.Run) -> None:
-    assert {e["distance"]["b"] for e in with_values(connected)["controls"]["original"]} == {0.0}
+def test_the_line_to_the_original_ends_there(results: dict[str, Any]) -> None:
+    assert {e["distance"]["b"] for e in results["controls"]["original"]} == {0.0}
 
 
-def test_gradient_ascent_is_stopped_at_several_epochs(connected: runs.Run) -> None:
-    found = with_values(connected)["controls"]["stopping"]
-    assert [(e["epochs"], e["seed"]) for e in found] == [(n, seed) for n in (2, 4, 6, 8, 10) for seed in (0, 1)]
-    assert {e["method"] for e in found} == {ENDS[0]}
+def test_gradient_ascent_is_stopped_at_several_epochs(results: dict[str, Any]) -> None:
+    entries = results["controls"]["stopping"]
+    assert [(e["epochs"], e["seed"]) for e in entries] == [(n, seed) for n in (2, 4, 6, 8, 10) for seed in (0, 1)]
+    assert {e["method"] for e in entries} == {ENDS[0]}
     for seed in (0, 1):
-        distances = [e["distance"]["a"] for e in found if e["seed"] == seed]
+        distances = [e["distance"]["a"] for e in entries if e["seed"] == seed]
         assert distances == sorted(distances)
 
 
-def test_continued_training_starts_from_both_ends(connected: runs.Run) -> None:
+def test_continued_training_starts_from_both_ends(connected: runs.Run, results: dict[str, Any]) -> None:
     resolved = _connect_config.resolve(runs.from_yaml(connected.directory / "config.yaml"))
     for name, seed in itertools.product(ENDS, (0, 1)):
         problem = problem_of(connected, resolved.data, seed)
@@ -207,27 +212,27 @@ def test_continued_training_starts_from_both_ends(connected: runs.Run) -> None:
         }
         for when, models_ in ends.items():
             line = jax.jit(_along.lines)(problem, problem.params, **dict(zip("ab", models_, strict=True)))
-            found = of_pair(with_values(connected))[i]["continued"][when]
-            assert found["retain_nats"] == pytest.approx(float(line["retain_loss"][0]), abs=1e-4)
-            assert found["accuracy"] == pytest.approx(100 * float(line["accuracy"][0]), abs=1e-3)
+            barriers = of_pair(results)[i]["continued"][when]
+            assert barriers["retain_nats"] == pytest.approx(float(line["retain_loss"][0]), abs=1e-4)
+            assert barriers["accuracy"] == pytest.approx(100 * float(line["accuracy"][0]), abs=1e-3)
 
 
-def test_relearning_starts_at_five_points_of_the_first_curve(connected: runs.Run) -> None:
-    for pair in with_values(connected)["pairs"]:
+def test_relearning_starts_at_five_points_of_the_first_curve(connected: runs.Run, results: dict[str, Any]) -> None:
+    for pair in results["pairs"]:
         assert ("relearning" in pair) == (pair["curve"] == "linear")
-    for pair in of_pair(with_values(connected)):
+    for pair in of_pair(results):
         assert pair["relearning"]["t"] == list(_along.RELEARNED)
     resolved = _connect_config.resolve(runs.from_yaml(connected.directory / "config.yaml"))
     for i, seed in enumerate((0, 1)):
-        problem, found = problem_of(connected, resolved.data, seed), of_pair(with_values(connected))[i]["relearning"]
+        problem, attacks = problem_of(connected, resolved.data, seed), of_pair(results)[i]["relearning"]
         ends = [runs.load(connected.directory, seed=seed, stage=name) for name in ENDS]
-        for t, steps in zip(found["t"], found["steps"], strict=True):
+        for t, steps in zip(attacks["t"], attacks["steps"], strict=True):
             key, lr = _graph.draw(seed, "relearning").make(), resolved.further["lr"]
             expected = metrics.relearn_steps(
                 problem, trees.lerp(*ends, t), key, lr=lr, batch_size=resolved.config.train.batch_size, limit=100
             )
             assert abs(steps - int(expected)) <= 1  # a last bit may tip a step
-    assert all(0 < r["relearning_steps"] <= _along.LIMIT for r in with_values(connected)["retrained"])
+    assert all(0 < r["relearning_steps"] <= _along.LIMIT for r in results["retrained"])
 
 
 def test_correlations_are_taken_within_a_seed() -> None:
@@ -244,12 +249,12 @@ def test_correlations_are_taken_within_a_seed() -> None:
     # Pairs of another size are compared with models retrained without that much: their attacks fall.
     pairs += [{**pair(seed, 4.0 + 10 * seed, 0.9), "forget": "random:0.1"} for seed in (0, 1)]
     retrained += [{"seed": seed, "forget": "random:0.1", "run": 0, "MIA": 0.9} for seed in (0, 1)]
-    told = {(e["barrier"], e["attack"]): e for e in _connect_results._correlation(pairs, retrained)}
+    correlations = {(e["barrier"], e["attack"]): e for e in _connect_results._correlation(pairs, retrained)}
     ranks = stats.spearmanr([1, 2, 3, 4], [2, 3, 4, 1]).statistic
-    assert told["retain_nats", "at the ends"]["mean"] == pytest.approx(ranks)
-    assert told["accuracy", "at the ends"]["mean"] == pytest.approx(-ranks)
-    assert told["retain_nats", "at the ends"]["seeds"] == 2
-    assert ("forget_nats", "at the ends") not in told  # constant
+    assert correlations["retain_nats", "at the ends"]["mean"] == pytest.approx(ranks)
+    assert correlations["accuracy", "at the ends"]["mean"] == pytest.approx(-ranks)
+    assert correlations["retain_nats", "at the ends"]["seeds"] == 2
+    assert ("forget_nats", "at the ends") not in correlations  # constant
 
 
 def test_methods_are_clustered_by_their_barriers() -> None:

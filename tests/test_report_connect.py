@@ -238,9 +238,9 @@ def test_stopping_times(pair):
     epochs = [line.split()[0] for line in block.splitlines() if re.match(r"\d+ epoch", line)]
     assert epochs == ["2", "5", "10", "15", "20"]
     cells = _cells(_line(block, "5 epochs"))
-    own = [e for e in pair["controls"]["stopping"] if e["epochs"] == 5]
+    entries = [e for e in pair["controls"]["stopping"] if e["epochs"] == 5]
     assert cells[1:3] == ["10.0 ±0.0", "95.0 ±0.0"]
-    assert cells[4].split()[0] == f"{np.mean([e['barriers']['accuracy'] for e in own]):.1f}"
+    assert cells[4].split()[0] == f"{np.mean([e['barriers']['accuracy'] for e in entries]):.1f}"
 
 
 def test_beyond(pair):
@@ -394,9 +394,9 @@ def test_sizes(drawn):
     for axis, role, sizes in ((figure.axes[1], "floor", [2, 4, 6, 8, 10]), (figure.axes[4], "pair", [2, 4, 6, 8])):
         line = axis.get_lines()[1]
         np.testing.assert_allclose(line.get_xdata(), sizes)
-        own = [e for e in results["pairs"] if e["role"] == role and e["a"]["method"] == made.METHODS[1]]
+        entries = [e for e in results["pairs"] if e["role"] == role and e["a"]["method"] == made.METHODS[1]]
         means = [
-            np.mean([e["barriers"]["retain_nats"] for e in own if e["a"]["forget"] == f"random:{s / 100:g}"])
+            np.mean([e["barriers"]["retain_nats"] for e in entries if e["a"]["forget"] == f"random:{s / 100:g}"])
             for s in sizes
         ]
         np.testing.assert_allclose(line.get_ydata(), means)
