@@ -17,7 +17,7 @@ import optax
 import pytest
 from conftest import CONNECTED, SMALL, problem_of, with_values
 
-from mcu_jax import alignment, checkpoint, models, paths, runs, trees
+from mcu_jax import alignment, checkpoint, datasets, models, paths, report, runs, trees
 from mcu_jax.runs import _along, _connect, _connect_config, _graph, _jobs, _runner, _stages, _tasks
 
 pytestmark = pytest.mark.usefixtures("kept_compilations")
@@ -178,7 +178,7 @@ def test_one_label_means_one_stage(tmp_path: pathlib.Path) -> None:
     seed = _connect._Seed(directory.resolved, _tasks.replicates(directory, directory.resolved)[0])
     npo = directory.resolved.endpoints["npo"]
     assert seed.model(npo) is seed.model(npo)
-    with pytest.raises(ValueError, match="two different stages have the label 'npo'"):
+    with pytest.raises(ValueError, match="two different stages are called 'npo'"):
         seed.model(npo._replace(run=1))
 
 
@@ -203,6 +203,42 @@ def test_a_retrained_end_is_aligned_and_a_class_may_be_forgotten(tmp_path: pathl
     problem = problem_of(runs.Run(tmp_path / "run", results), resolved.data, 0)
     line = jax.jit(_along.lines)(problem, problem.params, a=both[0], b=both[1])
     assert pair["continued"]["barriers"]["retain_nats"] == pytest.approx(float(line["retain_loss"][0]), abs=1e-4)
+
+
+def plain_init(key: jax.Array, x: jax.Array) -> dict[str, jax.Array]:
+    first, second = jax.random.split(key)
+    return {"v": 0.1 * jax.random.normal(first, (64, 8)), "w": jax.random.normal(second, (8, 10))}
+
+
+def plain_apply(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+    return jax.nn.relu(x.reshape(len(x), -1).astype(jnp.float32) @ params["v"]) @ params["w"]
+
+
+def test_a_model_without_features_and_permutations_is_connected(digits: datasets.Data, tmp_path: pathlib.Path) -> None:
+    a, b = "npo:epochs=1,lr=0.001", "finetune:epochs=1,lr=0.001"
+    settings = {"kind": "connect", "model": "plain", "train_size": 60, "validation_size": 40, "train": {"epochs": 3}}
+    settings |= {"points": 4, "seeds": [0], "retrains": 1, "sample": 30, "a": a, "out": str(tmp_path / "run")}
+    own = {"model": models.adapt(plain_apply, init=plain_init), "data": digits}
+    with pytest.raises(runs.ConfigError, match=r"retrain: .* aligned .* give the model its `permutations`"):
+        runs.connect(runs.from_mapping({**settings, "b": "retrain"}), **own)
+    assert not (tmp_path / "run").exists()
+
+    results = runs.connect(runs.from_mapping({**settings, "b": b}), **own).results
+    assert {pair["cka"] for pair in results["pairs"]} == {None}
+    controls = results["controls"]
+    assert controls["retrain"] == []
+    assert [line["method"] for line in controls["unaligned"]] == [a, b]
+    assert all(line["distance"]["ab"] > 0 for line in controls["unaligned"])
+    assert len(controls["original"]) == len(controls["perturbation"]) == 2
+
+    table = report.write(tmp_path / "run", 150)
+    row = next(line for line in table.splitlines() if line.startswith(f"{a} – {b}"))
+    assert row.split()[-3] == "–"
+    assert "CKA is left out: the model does not give its `features`" in table
+    assert "aligned retrained model is left out: the model does not give its `perm" in table.replace("\n", " ")
+    header = next(line for line in table.splitlines() if "random" in line and "original" in line)
+    assert header.split().count("retrained") == 1
+    assert {"curves.png", "barriers.png"} <= {file.name for file in (tmp_path / "run").iterdir()}
 
 
 def test_the_model_of_mcu_is_read_from_either_job(connected: runs.Run, tmp_path: pathlib.Path) -> None:

@@ -117,7 +117,7 @@ class _Seed:
         """The stage, or the same one made before. Raises ValueError where one label means two stages."""
         known = self.stages.setdefault(stage.label, stage)
         if known.digest != stage.digest:
-            raise ValueError(f"two different stages have the label {stage.label!r}")
+            raise ValueError(f"two different stages are called {stage.label!r}")
         self.parts[stage.label] = part
         return known
 
