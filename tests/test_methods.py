@@ -465,6 +465,17 @@ def test_boundary_shrink_teaches_the_nearest_wrong_class(problem: Problem, float
     assert not bool(jnp.any(nearest.y == y))
 
 
+def test_boundary_shrink_refuses_a_model_that_scales_its_images_otherwise(problem: Problem) -> None:
+    """It would be given images from −1 to 1 where it expects 0 to 255, and teach nonsense."""
+
+    def apply(params: Any, x: Any) -> Any:
+        return problem.model.apply(params, x.astype(jnp.float32) / 255)[0]
+
+    own = dataclasses.replace(problem, model=models.adapt(apply))
+    with pytest.raises(UserError, match=r"takes uint8 images for something else .* models\.as_float"):
+        methods.boundary_shrink(own, KEYS[0])
+
+
 def test_boundary_shrink_needs_pixels(problem: Problem) -> None:
     model = models.adapt(lambda params, tokens: params["table"][tokens[:, 0, 0, 0]])
     data = {**problem.data, "x": problem.data["x"].astype(jnp.int32)}

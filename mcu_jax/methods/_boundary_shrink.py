@@ -23,13 +23,16 @@ def boundary_shrink(
     The nearest class is the likeliest wrong one after one step of the fast gradient sign method on θ_o. bound: the
     length of that step in every pixel, as a share of the range of pixel values, to which the result is clipped: −1 to 1
     for uint8 images, scaled to floats, else the range of D_f. Raises UserError for inputs that are not one array of
-    pixels: tokens have no gradient.
+    pixels, as tokens, which have no gradient, and for a model that scales uint8 images otherwise.
     """
     return training.unlearn(problem, objective(problem, key, bound=bound, batch_size=train.batch_size), key, train)
 
 
 def objective(problem: Problem, key: RandomKey, *, bound: Any, batch_size: int) -> training.Objective:
     del key
+    images = jax.eval_shape(lambda: outputs.inputs(sources.take(problem.data, jnp.asarray(problem.forget))))
+    if getattr(images, "dtype", None) == jnp.uint8:
+        models.check_floats(problem.model, problem.params, images, problem.frozen)
     nearest = _nearest(problem, training.original(problem), bound, batch_size=batch_size)
     return training.Objective(Partial(_terms, problem), (training.Stream(problem.forget, nearest),))
 

@@ -8,7 +8,7 @@ and, for anything else, `adapt` make a Model of a custom network.
 from __future__ import annotations
 
 from mcu_jax.models._adapt import adapt
-from mcu_jax.models._check import check
+from mcu_jax.models._check import check, check_floats
 from mcu_jax.models._cnn import cnn
 from mcu_jax.models._linen import as_float, linen
 from mcu_jax.models._mlp import mlp
@@ -17,4 +17,4 @@ from mcu_jax.models._preresnet import preresnet
 
 NAMES = ("mlp", "cnn", "preresnet")
 
-__all__ = ["NAMES", "adapt", "as_float", "check", "cnn", "linen", "mlp", "nnx", "preresnet"]
+__all__ = ["NAMES", "adapt", "as_float", "check", "check_floats", "cnn", "linen", "mlp", "nnx", "preresnet"]

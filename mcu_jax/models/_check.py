@@ -10,6 +10,7 @@ import numpy as np
 from jax import dtypes
 
 from mcu_jax import base
+from mcu_jax.models._linen import as_float
 
 _EXAMPLES = 16
 _TOLERANCE = 0.01  # a running average is off by far more, rounding by far less
@@ -30,6 +31,35 @@ def check(model: base.Model, params: Any, inputs: Any, frozen: Any = None) -> No
         return _random(leaf, rng) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
 
     _compare(model.name, model.apply, arguments, lambda: jax.tree.map(value, arguments))
+
+
+def check_floats(model: base.Model, params: Any, inputs: Any, frozen: Any = None) -> None:
+    """Refuses a model that takes uint8 images for something else than the same as floats by `as_float`.
+
+    Arguments: arrays, traced or not, or shapes and dtypes. Raises UserError, and says what to do.
+    """
+    few = jax.tree.map(lambda x: _shape(x, _EXAMPLES), inputs)
+    extra = {} if frozen is None else {"frozen": frozen}
+    leaves, structure = jax.tree.flatten((jax.tree.map(_shape, params), few, jax.tree.map(_shape, extra)))
+    _compare_floats(model, structure, tuple(leaves))
+
+
+@functools.lru_cache
+def _compare_floats(model: base.Model, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> None:
+    rng = np.random.default_rng(0)
+    shapes = jax.tree.unflatten(structure, leaves)
+
+    def both(params: Any, inputs: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
+        pair = (model.apply(params, x, None, None, **extra)[0] for x in (inputs, as_float(inputs)))
+        return next(pair), next(pair)
+
+    values = jax.tree.map(lambda shape: _random(shape, rng), shapes)
+    by_bytes, by_floats = map(np.asarray, jax.jit(both).lower(*shapes).compile()(*values))
+    if not np.allclose(by_bytes, by_floats, rtol=_TOLERANCE, atol=_TOLERANCE * np.abs(by_bytes).max()):
+        raise base.UserError(
+            f"{model.name} takes uint8 images for something else than the same images as floats from −1 to 1, as which they "
+            "have to be perturbed: scale them by models.as_float in it, or give it floats"
+        )
 
 
 def checked(name: str, apply: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,7 +95,7 @@ def _shape(x: Any, most: int | None = None) -> jax.ShapeDtypeStruct:
     shape = np.shape(x)
     if most is not None:
         shape = (min(shape[0], most), *shape[1:])
-    return jax.ShapeDtypeStruct(shape, jax.typeof(x).dtype)
+    return jax.ShapeDtypeStruct(shape, x.dtype if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x).dtype)
 
 
 def _random(like: jax.ShapeDtypeStruct, rng: np.random.Generator) -> Any:

@@ -100,14 +100,20 @@ class Settings:
     train_size: Annotated[int | None, Count, "Training images, a seeded sample (default: the recipe's, else all)."] = (
         None
     )
-    validation_size: Annotated[int | None, Count, "Validation images, never trained on (default: the recipe's)."] = None
+    validation_size: Annotated[
+        int | None,
+        Count,
+        "Validation images, never trained on (default: the recipe's, else 2000, or a fifth where that is less).",
+    ] = None
     model: Annotated[
         str | None,
         "NAME or NAME:key=value, as preresnet:depth=20, or FILE.py:NAME, a function there that returns a Model "
         "(default: the data set's).",
     ] = None
     original: Annotated[
-        str | None, "Checkpoint of the model to unlearn from, in place of training one for every seed."
+        str | None,
+        "Checkpoint of the model to unlearn from, in place of training one for every seed. Validation images are drawn "
+        "from the training examples all the same: where it was trained on them, t* is chosen by images it has seen.",
     ] = None
     train: Train = Train()
     forget: Annotated[
@@ -414,6 +420,8 @@ def common(config: Settings, brought: Brought) -> dict[str, Any]:
     if _is_own_data(config, brought):
         digests["data"] = data.hash
     num_classes, n = len(data.class_names), data.train_size
+    if config.validation_size is None:
+        config = dataclasses.replace(config, validation_size=min(_recipes.VALIDATION_SIZE, n // 5))
     if brought.model is not None:
         model, digests["model"] = brought.model, f"{NAMED}{config.model}"
     elif own:
@@ -429,6 +437,7 @@ def common(config: Settings, brought: Brought) -> dict[str, Any]:
     if config.original is not None:
         original, digests["original"] = _own.params(config.original, shapes(model, data), "original")
     return {
+        "config": config,
         "data": data,
         "model": model,
         "pool": pool,

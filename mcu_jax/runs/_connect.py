@@ -89,7 +89,7 @@ class _Seed:
 
     resolved: Resolved
     replicate: _tasks.Replicate
-    stages: dict[str, Stage] = dataclasses.field(default_factory=dict)
+    stages: _graph.Labelled = dataclasses.field(default_factory=_graph.Labelled)
     parts: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def asked(self) -> Asked:
@@ -114,12 +114,8 @@ class _Seed:
         )
 
     def _add(self, part: str, stage: Stage) -> Stage:
-        """The stage, or the same one made before. Raises ValueError where one label means two stages."""
-        known = self.stages.setdefault(stage.label, stage)
-        if known.digest != stage.digest:
-            raise ValueError(f"two different stages are called {stage.label!r}")
         self.parts[stage.label] = part
-        return known
+        return self.stages.add(stage)
 
     def _stage(self, part: str, subject: str, *rest: Any, **options: Any) -> Stage:
         return self._add(part, Stage(f"{part}: {subject}", self.replicate.seed, *rest, **options))

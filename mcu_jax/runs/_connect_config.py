@@ -175,7 +175,6 @@ def resolve(config: ConnectConfig, model: base.Model | None = None, data: datase
         pairs = list(make.pairs())
         endpoints = {end.label: end for pair in pairs for end in (pair.a, pair.b)}
         resolved = Resolved(
-            config=config,
             methods={end.label: (end.name, end.options) for end in endpoints.values()},
             endpoints=endpoints,
             pairs=pairs,

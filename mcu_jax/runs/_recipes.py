@@ -7,9 +7,12 @@ from typing import Any
 MODELS = {"digits": "mlp", "fashion_mnist": "cnn", "cifar10": "preresnet"}
 """The model of a data set where none is asked for; `cnn` for all others."""
 
+VALIDATION_SIZE = 2000
+"""Where nothing else is said: at most so many, and at most a fifth of the training examples."""
+
 DEFAULT: dict[str, Any] = {
     "train_size": None,
-    "validation_size": 2000,
+    "validation_size": None,
     "forget": "random:0.1",
     "train": {"epochs": 20, "lr": 0.05, "batch_size": 128},
     "path": {"epochs": 10, "lr": 0.01},

@@ -114,7 +114,6 @@ def resolve(config: Config, model: base.Model | None = None, data: datasets.Data
             pre, common["digests"]["pre"] = _own.params(config.pre, shapes, "pre")
             specs[config.pre] = CHECKPOINT, {"digest": common["digests"]["pre"]}
         return Resolved(
-            config=config,
             methods=specs,
             beta=_config.beta(config.beta),
             curve=path_curve,
@@ -129,7 +128,8 @@ def _mask(asked: MaskConfig, recipe: Mapping[str, float]) -> MaskConfig:
     """With the recipe's shares. Raises ConfigError for shares of no mask."""
     given = [name for name in recipe if getattr(asked, name) is not None]
     if asked.kind != "none":
-        return dataclasses.replace(asked, **{name: recipe[name] for name in recipe if name not in given})
+        shares = {name: _config.or_else(getattr(asked, name), share) for name, share in recipe.items()}
+        return MaskConfig(asked.kind, **shares)
     if given:
         raise ConfigError(f"mask.{given[0]} has no effect with mask kind none, which has no mask; leave it out")
     return asked
