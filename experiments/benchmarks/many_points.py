@@ -73,7 +73,7 @@ def main() -> None:
             "result": kept,
             "logits_would_be": 4 * POINTS * sum(SIZES.values()) * CLASSES,
         },
-        "seconds_beside_other_work": seconds,
+        "seconds": seconds,
         "within_2_GB": peak <= LIMIT,
         "versions": {"jax": jax.__version__, "python": platform.python_version()},
         "device": {
@@ -84,6 +84,8 @@ def main() -> None:
     }
     print(json.dumps(document, indent=1))
     RESULT.write_text(json.dumps(document, indent=1) + "\n")
+    if peak > LIMIT:
+        raise SystemExit("more than 2 GB")
 
 
 if __name__ == "__main__":

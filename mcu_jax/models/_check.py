@@ -57,8 +57,8 @@ def _compare_floats(model: base.Model, structure: Any, leaves: tuple[jax.ShapeDt
     by_bytes, by_floats = map(np.asarray, jax.jit(both).lower(*shapes).compile()(*values))
     if not np.allclose(by_bytes, by_floats, rtol=_TOLERANCE, atol=_TOLERANCE * np.abs(by_bytes).max()):
         raise base.UserError(
-            f"{model.name} takes uint8 images for something else than the same images as floats from −1 to 1, as which they "
-            "have to be perturbed: scale them by models.as_float in it, or give it floats"
+            f"{model.name} takes uint8 images for something else than the same images as floats from −1 to 1, and only "
+            "floats can be perturbed: scale them by models.as_float in it, or give it floats"
         )
 
 
