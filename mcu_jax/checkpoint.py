@@ -98,10 +98,10 @@ def load(directory: str | os.PathLike[str], like: PyTree | None = None) -> PyTre
     body = _read_manifest(directory)
     for name, expected in body["files"].items():
         try:
-            found = _file_sha256(directory / name)
+            actual = _file_sha256(directory / name)
         except OSError as error:
             raise damaged(directory, f"file {name} cannot be read ({error.strerror})") from error
-        if found != expected:
+        if actual != expected:
             raise damaged(directory, f"file {name} is not as it was written")
     leaves = [_Leaf(entry["keys"], np.empty(entry["shape"], np.dtype(entry["dtype"]))) for entry in body["leaves"]]
     stored = [_Leaf(leaf.keys or ["array"], leaf.value) for leaf in leaves if leaf.value.size]
@@ -151,8 +151,8 @@ def _empty_dicts(tree: PyTree) -> list[list[str]]:
     def is_empty(x: Any) -> bool:
         return type(x) is dict and not x
 
-    found = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_empty)
-    return [_keys(path) for path, value in found if is_empty(value)]
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_empty)
+    return [_keys(path) for path, value in leaves if is_empty(value)]
 
 
 def _array(keys: list[str], value: Any) -> np.ndarray:
@@ -208,11 +208,11 @@ def _in_structure(directory: pathlib.Path, leaves: list[_Leaf], like: PyTree) ->
         if tuple(target.keys) not in stored:
             raise ValueError(f"{directory}: expected a leaf {target.name}, the checkpoint has none")
         shaped = target.value if hasattr(target.value, "dtype") else np.asarray(target.value)
-        found = stored[tuple(target.keys)].value
-        if tuple(shaped.shape) != found.shape or shaped.dtype.name != found.dtype.name:
+        value = stored[tuple(target.keys)].value
+        if tuple(shaped.shape) != value.shape or shaped.dtype.name != value.dtype.name:
             raise ValueError(
                 f"{directory}: expected leaf {target.name} of {shaped.dtype}{list(shaped.shape)}, "
-                f"the checkpoint's is {found.dtype}{list(found.shape)}"
+                f"the checkpoint's is {value.dtype}{list(value.shape)}"
             )
     extra = stored.keys() - {tuple(target.keys) for target in targets}
     if extra:

@@ -161,8 +161,8 @@ def _evaluate(
 
     def forward(batch: Batch) -> Array:
         def at(point: tuple[Array, Any]) -> Array:
-            t, own = point
-            return outputs.forward(problem, curve(path, t), batch, own)[0]
+            t, stats_at_t = point
+            return outputs.forward(problem, curve(path, t), batch, stats_at_t)[0]
 
         logits = jax.lax.map(at, (ts, stats), batch_size=size)
         ensembles = [metrics.ensemble(logits[jnp.asarray(chosen)])[None] for chosen in members]
@@ -321,11 +321,11 @@ def barriers(ts: Any, values: Mapping[str, Float[Any, "T"]]) -> dict[str, Float[
     Retain loss may not rise, forget loss may not fall, and so on: `RISING`, `FALLING`; of a measure without a good side
     (zrf) the larger of both. values: as `measures` gives them, perhaps with MIA.
     """
-    found = {}
+    worst = {}
     for name, value in values.items():
         above, below = barrier(ts, value), barrier(ts, value, lower_is_better=False)
-        found[name] = above if name in FALLING else below if name in RISING else jnp.maximum(above, below)
-    return found
+        worst[name] = above if name in FALLING else below if name in RISING else jnp.maximum(above, below)
+    return worst
 
 
 class Connection(NamedTuple):
@@ -350,9 +350,9 @@ def connection(ts: Any, values: Mapping[str, Float[Any, "T"]]) -> Connection:
 
     values: as `measures` gives them.
     """
-    found = barriers(ts, values)
-    accuracy = jnp.maximum(found["retain_accuracy"], found["forget_accuracy"])
-    return Connection(found["retain_loss"], found["forget_loss"], accuracy)
+    worst = barriers(ts, values)
+    accuracy = jnp.maximum(worst["retain_accuracy"], worst["forget_accuracy"])
+    return Connection(worst["retain_loss"], worst["forget_loss"], accuracy)
 
 
 def arc_length(path: Path, ts: Any, curve: Curve = curves.bezier) -> Float[Array, ""]:

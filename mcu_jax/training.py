@@ -357,8 +357,8 @@ def _traced(start: Fit, arguments: tuple[Partial, tuple, Any, RandomKey], steps:
 
     @loops.def_vmap
     def together(count: int, batched: Any, states: list, leaves: list) -> tuple[list, list]:
-        axes = tuple(0 if each else None for each in batched[1])
-        first = [x if own else jnp.stack([x] * count) for x, own in zip(states, batched[0], strict=True)]
+        axes = tuple(0 if is_batched else None for is_batched in batched[1])
+        first = [x if is_batched else jnp.stack([x] * count) for x, is_batched in zip(states, batched[0], strict=True)]
         advance = functools.partial(_together, structure=structure, axes=axes, batch_size=batch_size, mesh=mesh)
         fit = jax.tree.unflatten(form, first)
         if trees.is_traced(fit, leaves):

@@ -38,8 +38,8 @@ def load(name: str, data_dir: str | os.PathLike[str] | None, known: Sequence[str
 def prepared(data_dir: str | os.PathLike[str] | None = None) -> list[str]:
     """Names (`name` or `name/config`) of the data sets prepared under data_dir, of any format and kind."""
     root = _root(data_dir)
-    found = (file.parent.parent for depth in ("*/*", "*/*/*") for file in root.glob(f"{depth}/dataset_info.json"))
-    return sorted({folder.relative_to(root).as_posix() for folder in found})
+    folders = (file.parent.parent for depth in ("*/*", "*/*/*") for file in root.glob(f"{depth}/dataset_info.json"))
+    return sorted({folder.relative_to(root).as_posix() for folder in folders})
 
 
 class _Spec(NamedTuple):
@@ -64,9 +64,9 @@ def _find(name: str, data_dir: str | os.PathLike[str] | None, known: Sequence[st
     versions = [file.parent for file in folders if _VERSION.fullmatch(file.parent.name)]
     if versions:
         return max(versions, key=lambda folder: tuple(map(int, folder.name.split("."))))
-    found = prepared(root)
-    state = f"has {', '.join(found)}" if found else "has none" if root.is_dir() else "does not exist"
-    nearest = difflib.get_close_matches(name, [*known, *found], n=1)
+    names = prepared(root)
+    state = f"has {', '.join(names)}" if names else "has none" if root.is_dir() else "does not exist"
+    nearest = difflib.get_close_matches(name, [*known, *names], n=1)
     raise base.UserError(
         f"No data set {text.show(name)}: embedded are {', '.join(known)}, and {root} "
         f"({'the given' if data_dir else 'by default the'} data_dir) {state}."

@@ -119,8 +119,8 @@ def _main_table(results: Results) -> Iterator[str | _text.Grid]:
 def _stopped(results: Results, method: str) -> str:
     """A second line of a diverged method's name."""
     steps = values(results, method, "diverged_step")
-    each = ", ".join(f"{step:.0f} (seed {seed})" for seed, step in steps.items())
-    return f"\nnot finite at step {each}" if each else ""
+    stops = ", ".join(f"{step:.0f} (seed {seed})" for seed, step in steps.items())
+    return f"\nnot finite at step {stops}" if stops else ""
 
 
 def _comparison(results: Results) -> Iterator[str | _text.Grid]:
@@ -186,8 +186,8 @@ def _path(results: Results) -> Iterator[str | _text.Grid]:
 
 
 def _regions(regions: Sequence[Sequence[float]]) -> str:
-    each = [f"{a:.2f}–{b:.2f}" for a, b in regions] or ["none"]
-    return ",\n".join(", ".join(each[i : i + 2]) for i in range(0, len(each), 2))
+    intervals = [f"{a:.2f}–{b:.2f}" for a, b in regions] or ["none"]
+    return ",\n".join(", ".join(intervals[i : i + 2]) for i in range(0, len(intervals), 2))
 
 
 def _mask(masks: Sequence[dict[str, float]]) -> str:

@@ -143,7 +143,7 @@ def spread(values: Iterable[float | int], decimals: int | None = None) -> tuple[
 
 def cells(values: Iterable[Iterable[float]], decimals: int | None = None, *, interval: bool = True) -> list[str]:
     """Of every row's seeds."""
-    parts = [spread(each, decimals) for each in values]
+    parts = [spread(seeds, decimals) for seeds in values]
     return aligned((mean, beside if interval else "") for mean, beside in parts)
 
 

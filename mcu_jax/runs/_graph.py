@@ -114,8 +114,8 @@ def by_label(seeds: Sequence[Mapping[str, Stage]]) -> dict[str, list[Stage]]:
 
 def sources(stage: Stage) -> list[Stage]:
     """The stages whose results it is given."""
-    given = [each.stage if isinstance(each, Part) else each for each in stage.inputs.values()]
-    return [each for each in given if isinstance(each, Stage)]
+    stages = [source.stage if isinstance(source, Part) else source for source in stage.inputs.values()]
+    return [source for source in stages if isinstance(source, Stage)]
 
 
 def _identity(given: Input) -> Any:

@@ -39,7 +39,7 @@ def from_mapping(values: Mapping[str, Any], kind: type[Any] | None = None) -> An
     kind: the one that is wanted. Raises ConfigError for an unknown key, a wrong type, or another job's configuration.
     """
     if kind is None:
-        kinds = {each.KIND: each for each in _JOBS}
+        kinds = {job.KIND: job for job in _JOBS}
         name = values.get("kind", Config.KIND)
         with _config.checking():
             registry.check(name, kinds, "job")
@@ -98,9 +98,9 @@ def plan(config: Config | ConnectConfig) -> tuple[dict[str, Any], list[tuple[str
     opened, graph = _open(config, None, None, repair=False)
     store = _stages.Store(opened.directory.stages)
     stages = []
-    for label, each in graph.items():
-        finished = sum(map(store.has, each))
-        stages.append((label, finished, len(each) - finished))
+    for label, of_label in graph.items():
+        finished = sum(map(store.has, of_label))
+        stages.append((label, finished, len(of_label) - finished))
     return opened.directory.resolved.as_dict(), stages, str(opened.directory.path)
 
 
@@ -139,7 +139,7 @@ def _run(
     is_whole = opened.asked is directory.resolved
     shown = whole if is_whole else _tidy.summary(results(opened.asked, graph, runner))
     broken = (runner.broken(stage) for stages in graph.values() for stage in stages)
-    return Run(directory.path, shown, tuple(dict.fromkeys(each for each in broken if each)))
+    return Run(directory.path, shown, tuple(dict.fromkeys(diverged for diverged in broken if diverged)))
 
 
 def _check(graph: _graph.Graph, store: _stages.Store, observer: _observer.Observer, *, repair: bool) -> None:

@@ -87,13 +87,13 @@ class Runner:
     # How they are made.
 
     def _arguments(self, stage: Stage) -> Arguments:
-        def value(given: _graph.Input) -> Any:
+        def read(given: _graph.Input) -> Any:
             if isinstance(given, _graph.Leaf):
                 return given.make()
-            found = self.read(given) if isinstance(given, Stage) else self.read(given.stage)[given.name]
-            return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32) if isinstance(leaf, float) else leaf, found)
+            value = self.read(given) if isinstance(given, Stage) else self.read(given.stage)[given.name]
+            return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32) if isinstance(leaf, float) else leaf, value)
 
-        return {name: value(given) for name, given in stage.inputs.items()}
+        return {name: read(given) for name, given in stage.inputs.items()}
 
     def _function(self, stage: Stage) -> Callable:
         """The same for the same settings, so that it is compiled once."""
@@ -109,9 +109,9 @@ class Runner:
                 started = [pool.submit(self._one, stage, beside=count) for stage in stages[1:]]
                 futures.wait(started, return_when=futures.FIRST_EXCEPTION)
                 pool.shutdown(cancel_futures=True)
-            for each in started:
-                if not each.cancelled():
-                    each.result()
+            for future in started:
+                if not future.cancelled():
+                    future.result()
 
     def _one(self, stage: Stage, *, beside: int) -> None:
         """beside: how many run at the same time, and share the seconds."""
@@ -127,7 +127,7 @@ class Runner:
 
     def _side_by_side(self, stages: list[Stage]) -> None:
         arguments = [self._arguments(stage) for stage in stages]
-        # Alone, a seed's last digits would not be those it has in company.
+        # vmap over one seed rounds otherwise than over several: one alone runs twice.
         padded = arguments * 2 if len(arguments) == 1 else arguments
         structure = jax.tree.structure(arguments[0])
         # jax takes the entries of a dict in the order of their names.
@@ -135,7 +135,7 @@ class Runner:
         axes = tuple(axis for name, given in inputs for axis in _axes(given, arguments[0][name]))
         # What all seeds share is passed once, not stacked.
         leaves = zip(axes, *map(jax.tree.leaves, padded), strict=True)
-        stacked = [each[0] if axis is None else _stack(*each) for axis, *each in leaves]
+        stacked = [values[0] if axis is None else _stack(*values) for axis, *values in leaves]
         # Over leaves, because vmap fills the structures of in_axes with place-holders of no type. Not compiled as a
         # whole: between the segments of its loops it can be looked at, saved and stopped.
         function = jax.vmap(_over_leaves(_with_failures(self._function(stages[0])), structure), in_axes=axes)
@@ -171,10 +171,10 @@ def _axes(given: _graph.Input, value: Any) -> tuple[int | None, ...]:
     return axis if isinstance(axis, tuple) else (axis,) * len(jax.tree.leaves(value))
 
 
-def _stack(*each: Any) -> Any:
+def _stack(*values: Any) -> Any:
     """On the host, where stacking compiles nothing; random keys live on the device only."""
-    keys = jax.dtypes.issubdtype(each[0].dtype, jax.dtypes.prng_key)
-    return jnp.stack(each) if keys else np.stack(each)
+    keys = jax.dtypes.issubdtype(values[0].dtype, jax.dtypes.prng_key)
+    return jnp.stack(values) if keys else np.stack(values)
 
 
 def _over_leaves(function: Callable, structure: Any) -> Callable:
@@ -217,8 +217,8 @@ class _Watch:
         return jax.tree.map(jnp.asarray, left["fit"]), step
 
     def segment(self, state: training.Fit, step: int, steps: int, loss: np.ndarray) -> None:
-        for stage, each in zip(self.stages, np.atleast_1d(loss), strict=False):  # one alone is there twice
-            self.observer.progress(stage.label, stage.seed, step, steps, float(each))
+        for stage, last in zip(self.stages, np.atleast_1d(loss), strict=False):  # one alone is there twice
+            self.observer.progress(stage.label, stage.seed, step, steps, float(last))
         stop = self.observer.should_stop()
         # A finished loop is kept too: the stage may have another one to go.
         if stop or step == steps or time.monotonic() - self.saved > SAVE_EVERY_SECONDS:

@@ -43,7 +43,7 @@ class Store:
 
     def partial(self, stage: Stage, *others: Stage) -> pathlib.Path:
         """Where a stage in progress keeps the state of its loops; others: seeds made side by side with it."""
-        company = f"-{_config.digest([each.digest for each in others])}" if others else ""
+        company = f"-{_config.digest([stage.digest for stage in others])}" if others else ""
         return self.directory / f"{stage.folder}{company}.partial"
 
     def partials(self, stage: Stage) -> list[pathlib.Path]:

@@ -36,7 +36,7 @@ class Rows(NamedTuple):
     forget_test: np.ndarray | None = None
 
     def unseen(self) -> Rows:
-        """For a stage that may not look at test examples: others, which it sees anyway, stand in for them."""
+        """For a stage that may not look at test examples: validation stands in for test, forget for forget_test."""
         return self._replace(test=self.validation, forget_test=None if self.forget_test is None else self.forget)
 
 
@@ -77,7 +77,7 @@ class Replicate:
 
     def task(self, rows: Rows) -> Leaf:
         """A `Problem` without its original model, which is a stage."""
-        digests = [None if each is None else _config.digest(each.tolist()) for each in rows]
+        digests = [None if indices is None else _config.digest(indices.tolist()) for indices in rows]
         if tuple(digests) not in self.tasks:
             data = self.resolved.data
             identity = {
@@ -102,9 +102,9 @@ class Replicate:
 
     def _axes(self, rows: Rows) -> tuple[int | None, ...]:
         """Of the leaves of a task, in their order: seeds share the data and its fixed splits, and have D_f and D_r."""
-        own = ("forget", "retain", "forget_test")
+        per_seed = ("forget", "retain", "forget_test")
         task = Problem(self.resolved.model, {}, dict(self.resolved.data.examples), num_classes=0, **rows._asdict())
-        return tuple(0 if path[0].name in own else None for path, _ in jax.tree_util.tree_leaves_with_path(task))
+        return tuple(0 if path[0].name in per_seed else None for path, _ in jax.tree_util.tree_leaves_with_path(task))
 
     def unseen(self, fraction: float | None = None) -> Leaf:
         """The task as unlearning is given it: without test examples."""
@@ -151,14 +151,16 @@ def replicates(
     """
     config, data, pool = resolved.config, resolved.data, resolved.pool
     _check_classes(resolved, pool[1])
-    asked = (None, *fractions)
+    requests = (None, *fractions)
     examples = functools.cache(lambda: jax.tree.map(jnp.asarray, dict(data.examples)))
-    each_seed = [
-        Replicate(resolved, seed, {each: _indices(directory, resolved, pool, seed, each) for each in asked}, examples)
+    made = [
+        Replicate(
+            resolved, seed, {share: _indices(directory, resolved, pool, seed, share) for share in requests}, examples
+        )
         for seed in config.seeds
     ]
-    _check(resolved, each_seed[0].rows())
-    return each_seed
+    _check(resolved, made[0].rows())
+    return made
 
 
 def _check(resolved: _config.Resolved, rows: Rows) -> None:

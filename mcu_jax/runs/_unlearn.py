@@ -183,7 +183,7 @@ def results(resolved: Resolved, graph: _graph.Graph, runner: _runner.Runner) -> 
     """As `results.json` holds it; of the seeds and methods of `resolved`, which may be some of the graph's."""
     config, rows, along = resolved.config, [], []
     for seed in config.seeds:
-        stages = {label: stage for label, each in graph.items() for stage in each if stage.seed == seed}
+        stages = {label: stage for label, of_label in graph.items() for stage in of_label if stage.seed == seed}
         retrained = runner.read(stages["metrics of retrain"])
         for name in ("original", "retrain", config.pre, "linear", "mcu", *config.baselines):
             rows.append(_row(resolved, stages, runner, name, retrained))
@@ -213,13 +213,13 @@ def _row(
     spent = {part: runner.spent(stage) for part, stage in used.items()}
     values = runner.read(stages[f"metrics of {name}"])
     diverged = values if isinstance(values, _stages.Diverged) else None
-    t, kept, seconds = None, {}, {part: each.seconds for part, each in spent.items()}
+    t, kept, seconds = None, {}, {part: one.seconds for part, one in spent.items()}
     if not diverged and "selection" in used:
         t = runner.read(used["selection"])["t"]
     elif not diverged and is_mcu:
         t = round(float(runner.read(stages[name])["t"]), 6)
         kept = {"mask_keep": float(runner.read(stages[name])["keep"])}
-    seconds["compile"] = sum(each.compile_seconds for each in spent.values())
+    seconds["compile"] = sum(one.compile_seconds for one in spent.values())
     known = not diverged and not isinstance(retrained, _stages.Diverged)
     return {
         "method": name,

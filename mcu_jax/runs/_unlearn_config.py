@@ -136,12 +136,12 @@ def _mask(asked: MaskConfig, recipe: Mapping[str, float]) -> MaskConfig:
 
 
 def _methods(config: Config, recipe: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
-    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    methods: dict[str, tuple[str, dict[str, Any]]] = {}
     # A folder may have a method's name: a checkpoint is a path, as ./npo.
     pre = CHECKPOINT if "/" in config.pre else config.pre
     for spec in (config.pre, *config.baselines):
         if spec == config.pre and pre == CHECKPOINT:
-            found[spec] = CHECKPOINT, {}
+            methods[spec] = CHECKPOINT, {}
             continue
         name, asked = registry.parse(spec)
         given: dict[str, Any] = {}
@@ -158,8 +158,8 @@ def _methods(config: Config, recipe: Mapping[str, Any]) -> dict[str, tuple[str, 
             given |= {"mask": config.mask.kind, **{k: v for k, v in shares.items() if v is not None}}
             if asked.get("mask") == "none" and asked.keys() & shares:
                 raise ConfigError(f"{text.plain(spec)}: keep and retain_filter have no effect without a mask")
-        found[spec] = _config.method_options(spec, recipe, config.train.batch_size, given)
-    return found
+        methods[spec] = _config.method_options(spec, recipe, config.train.batch_size, given)
+    return methods
 
 
 def _check_mcu(is_pre: bool, options: Mapping[str, Any]) -> None:
