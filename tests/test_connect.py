@@ -16,6 +16,7 @@ from jax.tree_util import Partial
 
 from mcu_jax import connect, curves, losses, masks, metrics, outputs, paths, sources, training, trees
 from mcu_jax.base import Path, Problem, UserError
+from mcu_jax.training import _loop
 
 KEY = jax.random.key(11)
 QUICK = {"epochs": 2, "lr": 0.05, "batch_size": 32}
@@ -224,7 +225,7 @@ def test_beta_is_fixed_or_adaptive_and_maps(problem: Problem, unlearned: Any) ->
         assert float(optax.tree.norm(optax.tree.sub(fixed, other))) > 1e-4
     mapped = jax.vmap(inner)(jnp.array([0.3, 0.0]))
     chex.assert_trees_all_close(trees.unstack(mapped), [fixed, none], rtol=1e-3, atol=1e-5)
-    with pytest.raises(UserError, match="a number or 'adaptive', given 'adaptve'"):
+    with pytest.raises(UserError, match="'adaptive' or a number from 0 on, given 'adaptve'"):
         inner("adaptve")
 
 
@@ -274,10 +275,10 @@ def test_models_that_differ_are_refused_by_the_leaf(problem: Problem, unlearned:
 
 def test_new_values_compile_nothing(problem: Problem, unlearned: Any) -> None:
     connect.mcu(problem, unlearned, KEY, beta=0.2, **QUICK)
-    before = training._compiled._cache_size()
+    before = _loop._compiled._cache_size()
     end = jax.tree.map(lambda x: x * 1.1, unlearned)
     connect.mcu(problem, end, jax.random.key(12), beta=0.3, momentum=0.8, **{**QUICK, "lr": 0.01})
-    assert training._compiled._cache_size() == before
+    assert _loop._compiled._cache_size() == before
 
 
 # Between any two models.

@@ -36,6 +36,7 @@ from mcu_jax import (
     trees,
 )
 from mcu_jax.base import Named, OneOf, Problem, Range, UserError
+from mcu_jax.training import _loop
 
 KEYS = jax.random.split(jax.random.key(21), 2)
 FEW = {"epochs": 2, "batch_size": 16, "lr": 0.05}
@@ -199,7 +200,7 @@ def test_each_device_of_a_mesh_computes_its_quarter_of_a_batch(problem: Problem)
     start = training.Fit(state, jnp.zeros(7), jnp.asarray(-1, jnp.int32))
     arguments = (start, training.descend(objective.terms, chain), objective.streams, problem.data, KEYS[0], 0, 7)
     for given, mine, others in ((None, 32, 8), (mesh, 8, 32)):
-        text = training._compiled.lower(*arguments, batch_size=32, mesh=given).compile().as_text()
+        text = _loop._compiled.lower(*arguments, batch_size=32, mesh=given).compile().as_text()
         for shape in ("f32[{},10]", "f32[{},64]", "f32[{},16]"):
             assert shape.format(mine) in text
             assert shape.format(others) not in text

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 import pytest
 
-from mcu_jax import methods, registry, sharding, training
+from mcu_jax import methods, registry, sharding
 from mcu_jax.base import Problem, UserError
+from mcu_jax.training import _loop
 
 BATCH = 20
 """As many as nothing else in the problem is, nor a quarter of it."""
@@ -40,7 +41,7 @@ def test_every_method_is_shared_out(
     problem: Problem, mesh: jax.sharding.Mesh, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs: dict[str, Any] = {}
-    compiled = training._compiled
+    compiled = _loop._compiled
 
     def spy(*arguments: Any, **static: Any) -> Any:
         # Over leaves, because what lowering tells of arguments fills their structures.
@@ -52,7 +53,7 @@ def test_every_method_is_shared_out(
         return compiled(*arguments, **static)
 
     alone = call(problem, name)
-    monkeypatch.setattr(training, "_compiled", spy)
+    monkeypatch.setattr(_loop, "_compiled", spy)
     with sharding.use(mesh):
         result = call(problem, name)
     chex.assert_trees_all_close(result, alone, rtol=1e-3, atol=1e-5)

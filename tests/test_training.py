@@ -15,6 +15,7 @@ from jax.tree_util import Partial
 
 from mcu_jax import losses, methods, optimizers, outputs, sources, training, trees
 from mcu_jax.base import Problem, UserError
+from mcu_jax.training import _loop
 
 KEY = jax.random.key(3)
 DATA = {"x": jax.random.normal(jax.random.key(0), (11, 3)), "y": jax.random.normal(jax.random.key(1), (11,))}
@@ -86,7 +87,7 @@ class Watcher:
 def test_segments_do_not_change_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fit()
     for seconds, stops in ((1e-9, list(range(1, 10))), (1e9, [1, 3, 7, 9])):  # of one step; doubling
-        monkeypatch.setattr(training, "SEGMENT_SECONDS", seconds)
+        monkeypatch.setattr(_loop, "SEGMENT_SECONDS", seconds)
         watcher = Watcher()
         with training.monitored(watcher):
             chex.assert_trees_all_equal(fit(), whole)
@@ -95,7 +96,7 @@ def test_segments_do_not_change_a_result(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_going_on_from_a_stopped_loop_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "SEGMENT_SECONDS", 1e-9)
+    monkeypatch.setattr(_loop, "SEGMENT_SECONDS", 1e-9)
     first = Watcher(stop_after=4)  # in the middle of an epoch
     with training.monitored(first), pytest.raises(KeyboardInterrupt):
         fit()
@@ -124,9 +125,9 @@ def test_traced_equals_concrete_and_vmap_equals_a_loop() -> None:
 
 def test_new_values_compile_nothing() -> None:
     fit()
-    before = training._compiled._cache_size()
+    before = _loop._compiled._cache_size()
     fit(jax.random.key(9), 0.123)
-    assert training._compiled._cache_size() == before
+    assert _loop._compiled._cache_size() == before
 
 
 def poisoned(at: Any, params: dict, batches: tuple, now: training.Now) -> tuple[training.Term, ...]:
@@ -161,7 +162,7 @@ def test_under_a_trace_a_bad_step_is_returned_and_its_update_not_applied(
     assert [steps.tolist() for steps in collected] == [[3, 6, -1]]
     # What is left is the state after the last good step.
     watcher = Watcher()
-    monkeypatch.setattr(training, "SEGMENT_SECONDS", 1e-9)
+    monkeypatch.setattr(_loop, "SEGMENT_SECONDS", 1e-9)
     with training.monitored(watcher):
         fit()
     for state, steps in zip(trees.unstack(result.state), (3, 6, 9), strict=True):
