@@ -335,6 +335,9 @@ def test_figure_shows_the_median_on_right_axes(five_seeds, tmp_path, monkeypatch
         assert any(np.allclose(y, median) for y in drawn)
         retrain = np.median(_of(five_seeds, "retrain", name))
         assert any(np.allclose(line.get_ydata(), retrain) for line in axis.get_lines())
+        chosen = np.median([p["best_t"] for p in five_seeds["paths"] if p["curve"] == "bezier"])
+        assert any(np.allclose(line.get_xdata(), chosen) for line in axis.get_lines())
+    assert "chosen t*: median, and a tick per seed" in [t.get_text() for t in figure.legends[0].get_texts()]
     labels = [text.get_text() for text in figure.axes[2].get_xticklabels()]
     assert labels[0] == "0\n= original"
     assert labels[-1] == "1\n= pre-unlearned"

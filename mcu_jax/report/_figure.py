@@ -56,8 +56,8 @@ def _draw_panel(axis: Any, results: Results, trained: list[dict[str, Any]], name
         middle = _style.over_seeds(line)[0]
         handles["straight line"] = axis.plot(middle.index, middle, color=_LINE, linewidth=1.1, zorder=2)[0]
     best = [p["best_t"] for p in trained]
-    handles["chosen t*" + (": mean, and a tick per seed" if len(best) > 1 else "")] = axis.axvline(
-        float(np.mean(best)), color=_BEST, linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=5
+    handles["chosen t*" + (": median, and a tick per seed" if len(best) > 1 else "")] = axis.axvline(
+        float(np.median(best)), color=_BEST, linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=5
     )
     if len(best) > 1:
         # Just above the lower edge, whatever the range of the metric.
