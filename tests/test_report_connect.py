@@ -297,33 +297,83 @@ def test_curves_show_the_median_and_the_retrained_model(pair, drawn):
         for curve in ("linear", "bezier"):
             median = scale * np.median([e["metrics"][name] for e in _of(pair, "finetune", "npo", curve)], axis=0)
             assert any(len(y) == 31 and np.allclose(y, median) for y in _lines(axis))
+            by_seed = [scale * np.asarray(e["metrics"][name]) for e in _of(pair, "finetune", "npo", curve)]
+            assert any(np.allclose([seed[:, 1] for seed in c.get_segments()], by_seed) for c in axis.collections)
         by_seed = [np.mean([r[name] for r in pair["retrained"] if r["seed"] == seed]) for seed in range(5)]
         retrained = scale * np.median(by_seed)
         assert any(len(y) == 2 and np.allclose(y, retrained) for y in _lines(axis))
-        assert len([c for c in axis.collections if len(c.get_paths()[0].vertices) > 31]) == 2
     labels = [text.get_text() for text in figure.axes[7].get_xticklabels()]
     assert labels == ["0\n= finetune", "0.25", "0.5", "0.75", "1\n= npo"]
     legend = [text.get_text() for text in figure.axes[8].get_legend().get_texts()]
     assert legend == ["finetune – npo, linear", "finetune – npo, bezier", "retrained model"]
 
 
-def test_of_many_curves_two_stand_out(grid, drawn):
+def test_no_curve_hides_another(drawn):
+    """Of curves which coincide the markers of every one are seen: above all lines, and at different t."""
+    results = made.one_pair(curves=("linear", "bezier"))
+    for straight, bent in zip(_of(results, "finetune", "npo"), _of(results, "finetune", "npo", "bezier"), strict=True):
+        bent["metrics"] = straight["metrics"]
+    axis = drawn(report.curves_figure, results).axes[0]
+    markers = [line for line in axis.get_lines() if line.get_linestyle() == "None"]
+    lines = [line for line in axis.get_lines() if line not in markers]
+    assert len({(line.get_color(), line.get_marker()) for line in markers}) == 2
+    assert not set(markers[0].get_xdata()) & set(markers[1].get_xdata())
+    assert min(line.get_zorder() for line in markers) > max(line.get_zorder() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("make", "ends", "letters"),
+    [
+        (lambda: made.seeds_grid(seeds=[0]), ["0\n= first run", "1\n= second run"], False),
+        (lambda: made.curriculum_grid(1, seeds=[0]), ["0\n= finetune", "1\n= the other"], False),
+        (lambda: made.curriculum_grid(2, seeds=[0]), ["0\n= A", "1\n= B"], True),
+    ],
+)
+def test_ends_are_named_where_they_are_shared_and_short(make, ends, letters, drawn):
+    *_, lowest, beside = [axis for axis in drawn(report.curves_figure, make()).axes if axis.axison or axis.get_legend()]
+    assert [t.get_text() for t in lowest.get_xticklabels()][::4] == ends
+    assert ("A – B: from A at t = 0" in beside.get_legend().get_title().get_text()) == letters
+
+
+def test_many_curves_have_a_panel_each(drawn):
+    results = made.methods_grid(6, seeds=range(3))
+    figure = drawn(report.curves_figure, results)
+    groups = _groups(results)
+    titles = [" ".join(axis.get_title(loc="left").split()) for axis in figure.axes]
+    assert titles == [group.label for group in groups]
+    for axis, group in zip(figure.axes, groups, strict=True):
+        for name in ("retain_accuracy", "forget_accuracy", "test_accuracy"):
+            seeds = [100 * np.asarray(e["metrics"][name]) for e in _of(results, group.a, group.b)]
+            assert any(len(y) == 31 and np.allclose(y, np.median(seeds, axis=0)) for y in _lines(axis))
+            assert any(np.allclose([seed[:, 1] for seed in c.get_segments()], seeds) for c in axis.collections)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == [
+        "retain accuracy (%)",
+        "forget accuracy (%)",
+        "test accuracy (%)",
+        "of the retrained model, by colour",
+    ]
+    assert "from A at t = 0 to B at t = 1" in figure.get_suptitle()
+
+
+def test_of_very_many_curves_the_smallest_and_the_largest(grid, drawn):
     figure = drawn(report.curves_figure, grid)
-    assert not any("MIA" in axis.get_title(loc="left") for axis in figure.axes)
-    axis = figure.axes[3]
-    coloured = [line for line in axis.get_lines() if line.get_color() in ("#0072B2", "#E69F00")]
-    assert len([y for y in _lines(axis) if len(y) == 31]) == 45
-    groups = sorted(_groups(grid), key=lambda g: np.median(g.values("accuracy_barrier")))
-    for line, group in zip(coloured, (groups[0], groups[-1]), strict=True):
-        median = np.median([e["metrics"]["retain_accuracy"] for e in _of(grid, group.a, group.b)], axis=0)
-        np.testing.assert_allclose(line.get_ydata(), 100 * median)
-    legend = [" ".join(t.get_text().split()) for t in figure.axes[7].get_legend().get_texts()]
-    assert f"largest median accuracy barrier: {groups[-1].label}" in legend
-    assert f"smallest median accuracy barrier: {groups[0].label}" in legend
-    assert [t.get_text() for t in figure.axes[6].get_xticklabels()][::4] == ["0\n= A", "1\n= B"]
-    assert "from A at t = 0 to B at t = 1" in figure.axes[7].get_legend().get_title().get_text()
-    assert figure.axes[0].get_yscale() == "symlog"
-    assert axis.get_yscale() == "linear"
+    groups = sorted(_groups(grid), key=lambda group: group.accuracy_barrier)
+    titles = [" ".join(axis.get_title(loc="left").split()) for axis in figure.axes]
+    assert titles == [group.label for group in groups[:5] + groups[-5:]]
+    assert "the 5 smallest and the 5 largest accuracy barriers" in figure.get_suptitle()
+
+
+def test_a_logarithmic_axis_says_so(drawn):
+    results = made.one_pair()
+    for entry in _of(results, "finetune", "npo"):
+        entry["metrics"]["retain_loss"] = list(np.geomspace(0.002, 2.0, 31))
+        entry["barriers"]["retain_nats"] = 2.0 / 10 ** entry["seed"]
+    axis = drawn(report.curves_figure, results).axes[0]
+    assert (axis.get_yscale(), axis.get_ylabel()) == ("symlog", "log scale from 0.001 on")
+    accuracy, retain, _ = drawn(report.barriers_figure, results).axes
+    assert (retain.get_xscale(), retain.get_xlabel()) == ("symlog", "log scale from 0.001 on")
+    assert (accuracy.get_xscale(), accuracy.get_xlabel()) == ("linear", "")
 
 
 def test_matrix_is_in_clustered_order(grid, drawn):
@@ -472,3 +522,13 @@ def test_write_refuses_another_kind(tmp_path):
     (tmp_path / "results.json").write_text('{"schema": 1, "kind": "lunch"}')
     with pytest.raises(ValueError, match="expected results of kind unlearn or connect, found 'lunch'"):
         report.write(tmp_path)
+
+
+def test_a_long_legend_stays_on_the_page(drawn):
+    figure = drawn(report.curves_figure, made.curriculum_grid(2, seeds=range(2), also=ALSO))
+    figure.draw_without_rendering()
+    page = figure.bbox
+    for legend in [axis.get_legend() for axis in figure.axes if axis.get_legend()]:
+        box = legend.get_window_extent()
+        assert page.x0 <= box.x0 < box.x1 <= page.x1
+        assert page.y0 <= box.y0 < box.y1 <= page.y1

@@ -50,7 +50,7 @@ def _draw_panel(axis: Any, results: Results, trained: list[dict[str, Any]], name
         100.0 * rows[rows.subject == subject].pivot(index="t", columns="replicate", values="value")
         for subject in ("mcu", "linear")
     )
-    handles = {f"MCU path ({trained[0]['curve']})": _style.draw_seeds(axis, path, _PATH)}
+    handles = {f"MCU path ({trained[0]['curve']})": _style.draw_band(axis, path, _PATH)}
     handles |= _style.draw_retrained(axis, 100.0 * _table.values(results, "retrain", name))
     if len(line):
         middle = _style.over_seeds(line)[0]

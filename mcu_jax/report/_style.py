@@ -16,8 +16,11 @@ from mcu_jax.report import _text
 BLUE, VERMILION, GREEN, PINK, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 BLACK, GREY = "#000000", "#7F7F7F"
 RETRAIN = VERMILION
+DASHED = (0, (5, 2))
 SERIES = (BLUE, ORANGE, GREEN, PINK, SKY, BLACK)
 """Colours of things compared, none of them the retrained model's."""
+MARKERS = "osD^vX"
+"""One for every colour: colours need not be told apart, and of lines which coincide every one is seen."""
 
 RESOLUTION = 1e-3
 """Nats below which a loss or a barrier is drawn as 0."""
@@ -50,11 +53,14 @@ def dress(axis: Any, along: str = "y") -> None:
 # Over seeds: along t medians, which one diverged seed does not move; of barriers means, as in the tables
 
 
+def spread(seeds: int) -> str:
+    """What a band is."""
+    return "range" if seeds < _text.FEW else "middle half"
+
+
 def banded(seeds: int) -> str:
     """What a line and its band are."""
-    if seeds < 2:
-        return "one seed"
-    return "median of seeds, band: their " + ("range" if seeds < _text.FEW else "middle half")
+    return "one seed" if seeds < 2 else f"median of seeds, band: their {spread(seeds)}"
 
 
 def over_seeds(values: Any) -> tuple[Any, Any, Any]:
@@ -64,11 +70,35 @@ def over_seeds(values: Any) -> tuple[Any, Any, Any]:
     return tuple(values.quantile(q, axis=1) for q in (0.5, low, high))
 
 
-def draw_seeds(axis: Any, values: Any, colour: str, below: int = 0) -> Any:
-    """Median and band of a `DataFrame` [t, seeds]; the line. below: lines to come, which shall not hide this one."""
+def draw_band(axis: Any, values: Any, colour: str) -> Any:
+    """Median and band of a `DataFrame` [t, seeds]; the line."""
     middle, low, high = over_seeds(values)
     axis.fill_between(middle.index, low, high, color=colour, alpha=0.2, linewidth=0, zorder=3)
-    return axis.plot(middle.index, middle, color=colour, linewidth=1.6 + 0.5 * below, zorder=4)[0]
+    return axis.plot(middle.index, middle, color=colour, linewidth=1.6, zorder=4)[0]
+
+
+def draw_seeds(axis: Any, values: Any, place: int, places: int) -> tuple[Any, Any]:
+    """Median of a `DataFrame` [t, seeds] and every seed as a thin line; the legend's handle, and what the axis shows.
+
+    place: of so many lines in the panel, which have their markers at different t. The axis shows the median and the
+    band of the seeds; a seed beyond them may leave the panel.
+    """
+    from matplotlib import collections
+
+    colour, t = SERIES[place], np.asarray(values.index, float)
+    middle, low, high = map(np.asarray, over_seeds(values))
+    edges = np.concatenate([middle, low, high])
+    edges = edges[np.isfinite(edges)]
+    if values.shape[1] > 1:
+        seeds = [np.column_stack([t, values[seed].where(np.isfinite(values[seed]))]) for seed in values]
+        thin = collections.LineCollection(seeds, colors=colour, linewidths=0.6, alpha=0.45, zorder=3)
+        axis.add_collection(thin, autolim=False)
+    axis.update_datalim([(t[0], edge) for edge in edges])
+    marked = np.unique(np.round((np.arange(4) + (place + 0.5) / places) * (len(t) - 1) / 4).astype(int))
+    (line,) = axis.plot(t, middle, color=colour, linewidth=1.4, zorder=4)
+    (points,) = axis.plot(t[marked], middle[marked], MARKERS[place], color=colour, markersize=5.0,
+                          markeredgecolor="white", markeredgewidth=0.5, zorder=5)  # fmt: skip
+    return (line, points), edges
 
 
 def draw_retrained(axis: Any, values: Any) -> dict[str, Any]:
@@ -77,7 +107,7 @@ def draw_retrained(axis: Any, values: Any) -> dict[str, Any]:
         return {}
     (middle,), (low,), (high,) = over_seeds(values.to_frame().T)
     axis.axhspan(low, high, color=RETRAIN, alpha=0.15, linewidth=0, zorder=1)
-    return {"retrained model": axis.axhline(middle, color=RETRAIN, linewidth=1.4, linestyle=(0, (5, 2)), zorder=2.5)}
+    return {"retrained model": axis.axhline(middle, color=RETRAIN, linewidth=1.4, linestyle=DASHED, zorder=2.5)}
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -98,6 +128,11 @@ def intervals(seeds: int) -> str:
 # Axes
 
 
+def write_none(axis: Any) -> None:
+    """In a panel in which everything is 0."""
+    axis.text(0.5, 0.5, "none", transform=axis.transAxes, ha="center", va="center", color=GREY, fontsize=9)
+
+
 def limit(axis: Any, most: float) -> None:
     """The y-axis of a metric from 0 to `most`: a flat curve looks flat, and no tick is beyond what is possible."""
     low, high = axis.get_ylim()
@@ -107,7 +142,10 @@ def limit(axis: Any, most: float) -> None:
 
 
 def stretch(axis: Any, values: Any) -> None:
-    """Make an x- or y-axis of nats logarithmic where they span two decades above the resolution; 0 stays on it."""
+    """Make an x- or y-axis of nats logarithmic where they span two decades above the resolution; 0 stays on it.
+
+    The label of a logarithmic axis says so.
+    """
     from matplotlib import ticker
 
     values = np.asarray(values, float)
@@ -130,6 +168,7 @@ def stretch(axis: Any, values: Any) -> None:
     axis.set_major_locator(ticker.FixedLocator([0.0, *10.0 ** decades[::step]]))
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(ticker.NullLocator())
+    axis.set_label_text(f"log scale from {threshold:g} on", fontsize=8.5)
 
 
 def label_ends(axes: Sequence[Any], a: str, b: str) -> None:
