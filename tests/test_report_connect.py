@@ -419,11 +419,11 @@ def test_barriers_have_a_row_each_and_the_floor(pair, drawn):
             assert any(len(x) == 5 and np.allclose(x, values) for x in at)
             assert any(len(x) == 1 and np.allclose(x, np.mean(values)) for x in at)
         floor = np.mean([[e["barriers"][short] for e in _of(pair, m, f"{m}:run=1")] for m in ("finetune", "npo")], 0)
-        floor = np.where((floor < 1e-3) & (short != "accuracy"), 0.0, floor)
-        assert any(np.allclose(x, floor.mean()) for x in at)
+        shown = np.array([floor.mean(), *stats.t.interval(0.95, 4, floor.mean(), stats.sem(floor))])
+        mean, low, high = np.where(shown < (0.0 if short == "accuracy" else 1e-3), 0.0, shown)
+        assert any(np.allclose(x, mean) for x in at)
         (band,) = axis.patches
-        low, high = stats.t.interval(0.95, 4, floor.mean(), stats.sem(floor))
-        assert [band.get_x(), band.get_x() + band.get_width()] == pytest.approx([max(low, 0), high])
+        assert [band.get_x(), band.get_x() + band.get_width()] == pytest.approx([low, high])
 
 
 def test_two_runs_are_the_rows_where_there_are_no_pairs(drawn):
@@ -442,7 +442,8 @@ def test_sizes(drawn):
     legend = [t.get_text() for t in figure.legends[0].get_texts()]
     assert legend == list(made.METHODS[:3])
     for axis, role, sizes in ((figure.axes[1], "floor", [2, 4, 6, 8, 10]), (figure.axes[4], "pair", [2, 4, 6, 8])):
-        line = axis.get_lines()[1]
+        # Of every method a line and the dots of its seeds.
+        line, seeds = axis.get_lines()[2:4]
         np.testing.assert_allclose(line.get_xdata(), sizes)
         entries = [e for e in results["pairs"] if e["role"] == role and e["a"]["method"] == made.METHODS[1]]
         means = [
@@ -450,7 +451,24 @@ def test_sizes(drawn):
             for s in sizes
         ]
         np.testing.assert_allclose(line.get_ydata(), means)
-        assert len(axis.collections) == 3
+        assert seeds.get_linestyle() == "None"
+        assert sorted(seeds.get_ydata()) == sorted(e["barriers"]["retain_nats"] for e in entries)
+
+
+def test_sizes_without_a_barrier(drawn):
+    """No column for a barrier which is 0 everywhere; a mean below the resolution is drawn as 0, as a seed is."""
+    results = made.sizes_grid(1)
+    for entry in results["pairs"]:
+        entry["barriers"] |= {"retain_nats": 1e-8, "forget_nats": 2e-3 * (entry["seed"] == 0)}
+    figure = drawn(report.sizes_figure, results)
+    assert [axis.get_title(loc="left").split(" (")[0] for axis in figure.axes] == [
+        "accuracy barrier",
+        "barrier on D_f",
+    ] * 2
+    assert figure.get_suptitle().endswith("; no barrier on D_r")
+    line, seeds = figure.axes[1].get_lines()
+    assert not np.any(line.get_ydata())
+    assert max(seeds.get_ydata()) == 2e-3
 
 
 @pytest.mark.parametrize(
@@ -479,6 +497,7 @@ def test_next_to_nothing_looks_like_nothing(drawn):
     accuracy, retain, _ = drawn(report.barriers_figure, results).axes
     assert accuracy.get_xlim()[1] >= 1.0
     assert retain.get_xlim() == (0.0, 0.01)
+    assert [text.get_text() for text in retain.texts] == ["none"]
     assert all(not np.any(line.get_xdata()) for line in retain.get_lines())
 
 

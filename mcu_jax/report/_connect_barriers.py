@@ -17,7 +17,7 @@ PANELS = (
     ("retain_loss_barrier", "barrier on D_r (nats)"),
     ("forget_loss_barrier", "barrier on D_f (nats)"),
 )
-NOTE = f"below {_style.RESOLUTION:g} nats drawn as 0"
+NOTE = f"0 is best; what is below {_style.RESOLUTION:g} nats is drawn as 0"
 
 
 def barriers_figure(results: Results, file: str | os.PathLike[str]) -> None:
@@ -25,7 +25,7 @@ def barriers_figure(results: Results, file: str | os.PathLike[str]) -> None:
     groups, seeds = _connect.main_groups(results), len(_connect.seeds_of(results))
     curves = _connect.curves_of(results)
     labels = [_text.wrap_name(group.label, 32) for group in groups]
-    with _style.paper(file, 9.2, 1.7 + sum(0.21 + 0.15 * len(lines) for lines in labels)) as figure:
+    with _style.paper(file, 9.2, 1.9 + sum(0.21 + 0.15 * len(lines) for lines in labels)) as figure:
         axes = figure.subplots(1, 3, sharey=True)
         handles: dict[str, Any] = {}
         for axis, (name, title) in zip(axes, PANELS, strict=True):
@@ -35,10 +35,16 @@ def barriers_figure(results: Results, file: str | os.PathLike[str]) -> None:
             axis.set_xlim(left=0.0)
             _style.dress(axis, along="x")
             axis.locator_params(axis="x", nbins=4)
-            bound(axis.xaxis, name, [value for group in groups for value in group.values(name)])
+            axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            values = [value for group in groups for value in group.values(name)] + _connect.floor(results, name)
+            bound(axis.xaxis, name, values)
+            if not any(shown(values, name)):
+                _style.write_none(axis)
+        # Between the last number of a panel and the first of the next.
+        figure.get_layout_engine().set(wspace=0.06)
         axes[0].set_yticks(range(len(groups)), ["\n".join(lines) for lines in labels])
         axes[0].set_ylim(len(groups) - 0.5, -0.5)
-        figure.suptitle(f"Barriers (0 is best; {NOTE}): {_connect.describe(results)}", fontsize=11)
+        figure.suptitle(f"Barriers: {_connect.describe(results)}\n{NOTE}", fontsize=11)
         columns = 2 if len(handles) == 4 else 3
         figure.legend(
             handles.values(), handles.keys(), loc="outside lower center", ncols=columns, fontsize=8.5, frameon=False
@@ -46,7 +52,7 @@ def barriers_figure(results: Results, file: str | os.PathLike[str]) -> None:
 
 
 def shown(values: Sequence[float], name: str) -> list[float]:
-    """Nats below the resolution are 0."""
+    """Those which are finite; nats below the resolution are 0."""
     small = 0.0 if name == "accuracy_barrier" else _style.RESOLUTION
     return [0.0 if value < small else value for value in values if np.isfinite(value)]
 
@@ -67,7 +73,7 @@ def _draw_rows(axis: Any, groups: Sequence[Group], curves: Sequence[str], name: 
         if not values:
             continue
         colour = _style.SERIES[curves.index(group.curve) % len(_style.SERIES)]
-        mean, low, high = _style.interval(values)
+        mean, low, high = shown(_style.interval(group.values(name)), name)
         if len(values) > 1:
             axis.plot([low, high], [row, row], color=colour, linewidth=2.2, zorder=3)
             handles["a seed"] = axis.plot(values, [row + 0.25] * len(values), "o", color=_style.GREY, markersize=3.6,
@@ -79,12 +85,12 @@ def _draw_rows(axis: Any, groups: Sequence[Group], curves: Sequence[str], name: 
 
 def _draw_floor(axis: Any, results: Results, name: str, beside: str) -> dict[str, Any]:
     """A vertical band: of the first curve."""
-    values = shown(_connect.floor(results, name), name)
-    if not values:
+    interval = shown(_style.interval(_connect.floor(results, name)), name)
+    if not interval:
         return {}
     curves = _connect.curves_of(results)
-    mean, low, high = _style.interval(values)
+    mean, low, high = interval
     axis.axvspan(low, high, color=_style.GREEN, alpha=0.2, linewidth=0, zorder=0)
-    line = axis.axvline(mean, color=_style.GREEN, linewidth=1.3, linestyle=(0, (5, 2)), zorder=1)
+    line = axis.axvline(mean, color=_style.GREEN, linewidth=1.3, linestyle=_style.DASHED, zorder=1)
     label = "seed floor" + (f" ({curves[0]})" if len(curves) > 1 else "")
     return {", ".join(filter(None, [label, beside])): line}
