@@ -143,7 +143,7 @@ def make(pairs, floors, *, grid=None, seeds=range(5), curves=("linear",), also=(
     runs = itertools.product(dict.fromkeys(e["a"]["forget"] for e in entries), seeds, range(3))
     correlation = [{"barrier": "accuracy", "attack": "between them", "mean": 0.41,
                     "interval": [0.12, 0.7] if len(seeds) > 1 else None, "seeds": len(seeds)}]  # fmt: skip
-    return {"schema": 1, "kind": "connect", "config": config, "pairs": entries,
+    return {"kind": "connect", "config": config, "pairs": entries,
             "floor": floor_of([e for e in first if e["role"] == "floor"]),
             "controls": controls_of(labels, seeds, labels[0]),
             "retrained": [{"seed": s, "forget": f, "run": r, **noisy(), "relearning_steps": 30 + 2 * s + r}

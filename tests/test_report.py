@@ -1,7 +1,6 @@
 """The table and the figure of a run, from results made up here."""
 
 import copy
-import json
 import re
 
 import matplotlib.image
@@ -12,6 +11,7 @@ from scipy import stats
 
 from mcu_jax import metrics, report
 from mcu_jax.report import _figure
+from mcu_jax.runs import _tidy
 
 T = np.linspace(0.0, 1.0, 21)
 PRE = "random_label:lr=0.1"
@@ -83,7 +83,7 @@ def _seed_results(seed):
 def _results(seeds):
     parts = [_seed_results(seed) for seed in seeds]
     return {
-        "schema": 1,
+        "kind": "unlearn",
         "config": {"dataset": "digits", "model": "mlp", "forget": "random:0.2", "pre": PRE},
         "rows": [row for rows, _ in parts for row in rows],
         "paths": [path for _, paths in parts for path in paths],
@@ -346,7 +346,7 @@ def test_figure_shows_the_median_on_right_axes(five_seeds, tmp_path, monkeypatch
 @pytest.mark.parametrize("name", ["five_seeds", "one_seed", "class_wise"])
 def test_write_gives_the_table_and_a_picture(name, request, tmp_path):
     results = request.getfixturevalue(name)
-    (tmp_path / "results.json").write_text(json.dumps(results))
+    _tidy.write(tmp_path, results)
     assert report.write(tmp_path) == _table(results, 80)
     picture = matplotlib.image.imread(tmp_path / "path.png")
     assert picture.shape[0] >= 1000
@@ -360,8 +360,8 @@ def test_write_gives_the_table_and_a_picture(name, request, tmp_path):
 def test_write_refuses_what_is_not_results(tmp_path):
     with pytest.raises(FileNotFoundError):
         report.write(tmp_path)
-    (tmp_path / "results.json").write_text('{"schema": 3}')
-    with pytest.raises(ValueError, match="expected schema 1 or 2, found 3"):
+    (tmp_path / "results.json").write_text('{"schema": 3, "kind": "unlearn"}')
+    with pytest.raises(ValueError, match="expected schema 2, found 3"):
         report.write(tmp_path)
     (tmp_path / "results.json").write_text("[")
     with pytest.raises(ValueError, match="not the results of a run"):
@@ -372,7 +372,7 @@ def test_a_run_whose_start_diverged_has_a_table(one_seed, tmp_path):
     results = copy.deepcopy(one_seed)
     results["paths"], results["rows"] = [], [row for row in results["rows"] if row["method"] not in ("mcu", "linear")]
     results["rows"][-1] |= dict.fromkeys(("UA", "RA", "TA", "MIA", "avg_gap")) | {"diverged": 3}
-    (tmp_path / "results.json").write_text(json.dumps(results))
+    _tidy.write(tmp_path, results)
     table = report.write(tmp_path)
     assert "Path: none." in table
     assert "not finite at step 3 (seed 3)" in " ".join(table.split())
@@ -381,7 +381,7 @@ def test_a_run_whose_start_diverged_has_a_table(one_seed, tmp_path):
 def test_names_are_text_and_no_formulas(one_seed, tmp_path):
     results = copy.deepcopy(one_seed)
     results["config"] |= {"dataset": r"$\frac{$", "forget": "class:$x_1$ [bold]"}
-    (tmp_path / "results.json").write_text(json.dumps(results))
+    _tidy.write(tmp_path, results)
     table = report.write(tmp_path)
     assert r"$\frac{$" in table
     assert "[bold]" in table

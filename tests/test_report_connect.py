@@ -1,7 +1,6 @@
 """The table and the figures of connections, from results made up in `connect_results`."""
 
 import copy
-import json
 import math
 import re
 
@@ -14,6 +13,7 @@ from scipy import stats
 
 from mcu_jax import report
 from mcu_jax.report import _connect, _connect_figure, _text
+from mcu_jax.runs import _tidy
 
 ALSO = ("MIA", "continued", "relearning")
 BARRIERS = ("retain_nats", "forget_nats", "accuracy")
@@ -484,7 +484,7 @@ def test_sizes_without_a_barrier(drawn):
 def test_write_draws_what_applies_and_gives_the_table(make, files, tmp_path, monkeypatch):
     monkeypatch.setattr(Figure, "savefig", lambda self, file: file.write_bytes(b""))
     results = make()
-    (tmp_path / "results.json").write_text(json.dumps(results))
+    _tidy.write(tmp_path, results)
     assert report.write(tmp_path) == _table(results, 80)
     assert {file.name for file in tmp_path.glob("*.png")} == files
 
@@ -528,7 +528,7 @@ def test_pictures_even_of_what_is_not_finite(pair, tmp_path):
     entry["metrics"]["retain_loss"][15] = math.inf
     entry["metrics"]["js"][15] = math.nan
     entry["barriers"] |= {"retain_nats": math.inf, "js_nats": math.nan}
-    (tmp_path / "results.json").write_text(json.dumps(results))
+    _tidy.write(tmp_path, results)
     report.write(tmp_path)
     for name in ("curves", "barriers"):
         picture = matplotlib.image.imread(tmp_path / f"{name}.png")
@@ -538,7 +538,7 @@ def test_pictures_even_of_what_is_not_finite(pair, tmp_path):
 
 
 def test_write_refuses_another_kind(tmp_path):
-    (tmp_path / "results.json").write_text('{"schema": 1, "kind": "lunch"}')
+    (tmp_path / "results.json").write_text('{"schema": 2, "kind": "lunch"}')
     with pytest.raises(ValueError, match="expected results of kind unlearn or connect, found 'lunch'"):
         report.write(tmp_path)
 

@@ -18,8 +18,7 @@ from mcu_jax.runs import _files, _tidy
 
 
 def write(directory: pathlib.Path, results: dict[str, Any]) -> pathlib.Path:
-    """As schema 1 was stored."""
-    (directory / "results.json").write_text(json.dumps(results))
+    _tidy.write(directory, results)
     return directory
 
 

@@ -33,7 +33,6 @@ def results(resolved: Resolved, graph: _connect.Graph, runner: _runner.Runner) -
     retrained = [entry for model in models if (entry := _retrained(resolved, read, *model))]
     order, clusters = _clusters(compared) if config.grid == "methods" else ([], None)
     return {
-        "schema": 2,
         "kind": config.KIND,
         "config": resolved.as_dict(),
         "pairs": pairs,

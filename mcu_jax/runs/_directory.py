@@ -13,7 +13,7 @@ import yaml
 
 from mcu_jax import checkpoint, splits
 from mcu_jax.base import Params, Path
-from mcu_jax.runs import _config, _environment, _files, _graph, _stages, _tidy
+from mcu_jax.runs import _config, _environment, _files, _graph, _stages
 
 CONFIG = "config.yaml"
 
@@ -79,14 +79,6 @@ class RunDirectory:
         """Which folder holds which stage of which seed."""
         places = {label: {str(s.seed): self._relative(self.stages / s.folder) for s in graph[label]} for label in graph}
         _files.write(self.path / "stages.json", json.dumps(places, indent=1) + "\n")
-
-    def write_results(self, results: dict[str, Any]) -> dict[str, Any]:
-        """The long table, then the summary, which is given as it will be read."""
-        text = _tidy.to_csv(_tidy.table(results))
-        summary = {**_tidy.summary(results), "table_sha256": _files.sha256(text)}
-        _files.write(self.path / _tidy.TABLE, text)
-        _files.write_json(self.path / _tidy.SUMMARY, summary)
-        return summary
 
     def _relative(self, place: pathlib.Path) -> str:
         # A run directory can be moved, with the stages that lie in it.

@@ -132,7 +132,7 @@ def _run(
     runner = _runner.Runner(store, observer, together=_tasks.seeds_fit_together(directory.resolved))
     runner.run(graph)
     results = _JOBS[type(config)][2]
-    whole = directory.write_results(results(directory.resolved, graph, runner))
+    whole = _tidy.write(directory.path, results(directory.resolved, graph, runner))
     for name in opened.less:
         has = getattr(directory.resolved.config, name)
         observer.note(f"{directory.path} has {name} {_list(has)} and keeps them all; fewer were asked for")

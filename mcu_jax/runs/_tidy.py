@@ -37,6 +37,7 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from mcu_jax import text
 from mcu_jax.runs import _files
 
 SUMMARY, TABLE = "results.json", "results.csv"
@@ -69,12 +70,12 @@ _ALONG = ("t", "metrics")
 
 def table(results: Mapping[str, Any]) -> list[Row]:
     """Every number of the results that a job gives."""
-    return list(_connected(results) if results.get("kind") == "connect" else _unlearned(results))
+    return list(_connected(results) if results["kind"] == "connect" else _unlearned(results))
 
 
 def summary(results: Mapping[str, Any]) -> dict[str, Any]:
     """The results without the values along paths; what is not finite is None, as JSON knows no such number."""
-    short = {**results, "schema": SCHEMA, "kind": results.get("kind", "unlearn")}
+    short = {"schema": SCHEMA, **results}
     if "pairs" in results:
         short["pairs"] = [{k: v for k, v in pair.items() if k not in _ALONG} for pair in results["pairs"]]
     if "paths" in results:
@@ -90,37 +91,52 @@ def to_csv(rows: Iterable[Row]) -> str:
     return out.getvalue()
 
 
-def read_results(directory: str | os.PathLike[str]) -> dict[str, Any]:
-    """The summary in `directory/results.json`; of a run of schema 1, as schema 2 has it.
+def write(directory: str | os.PathLike[str], results: Mapping[str, Any]) -> dict[str, Any]:
+    """The results that a job gives, as the two files; the summary is given as it will be read."""
+    content = to_csv(table(results))
+    short = {**summary(results), "table_sha256": _files.sha256(content)}
+    _files.write(pathlib.Path(directory) / TABLE, content)
+    _files.write_json(pathlib.Path(directory) / SUMMARY, short)
+    return short
 
-    Raises FileNotFoundError without that file, ValueError where it is something else.
+
+def read_results(directory: str | os.PathLike[str]) -> dict[str, Any]:
+    """The summary in `directory/results.json`.
+
+    Raises FileNotFoundError without that file, ValueError where it is something else, or not as it was written.
     """
-    results = _stored(directory)
-    return summary(results) if results["schema"] == 1 else results
+    file = pathlib.Path(directory) / SUMMARY
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+        schema, kind = results["schema"], results["kind"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is not the results of a run; run it again") from error
+    if schema != SCHEMA:
+        raise ValueError(f"{file}: expected schema {SCHEMA}, found {text.show(schema)}; run it again")
+    if kind not in ("unlearn", "connect"):
+        raise ValueError(f"{file}: expected results of kind unlearn or connect, found {text.show(kind)}")
+    return _files.read_json(file)
 
 
 def read_table(directory: str | os.PathLike[str]) -> Any:
     """The long table of a run as a pandas `DataFrame`: one number a row, the columns of `mcu_jax.runs._tidy`.
 
-    Of a run of schema 1 it is made from its `results.json`. `results.csv` may be packed by gzip. Raises as
-    `read_results`.
+    `results.csv` may be packed by gzip. Raises as `read_results`.
     """
-    results = _stored(directory)
-    if results["schema"] == 1:
-        return frame(to_csv(table(results)))
+    results = read_results(directory)
     file = pathlib.Path(directory) / TABLE
     packed = file.with_name(f"{TABLE}.gz")
-    text = (file.read_bytes() if file.exists() else gzip.decompress(packed.read_bytes())).decode()
-    if _files.sha256(text) != results["table_sha256"]:
+    content = (file.read_bytes() if file.exists() else gzip.decompress(packed.read_bytes())).decode()
+    if _files.sha256(content) != results["table_sha256"]:
         raise _files.DamagedFileError(f"{file} is not as it was written")
-    return frame(text)
+    return frame(content)
 
 
-def frame(text: str) -> Any:
+def frame(content: str) -> Any:
     """The `DataFrame` of the text of a table, every number as it was written. Raises ValueError where it is none."""
     import pandas
 
-    header, *rows = csv.reader(io.StringIO(text))
+    header, *rows = csv.reader(io.StringIO(content))
     if tuple(header) != Row._fields:
         raise ValueError(f"expected the columns {', '.join(Row._fields)}, found {', '.join(header)}")
     columns = dict(zip(header, zip(*rows, strict=True) if rows else [()] * len(header), strict=True))
@@ -132,24 +148,6 @@ def frame(text: str) -> Any:
     }
     text_of = lambda fields: [field or None for field in fields]  # noqa: E731
     return pandas.DataFrame({name: read.get(name, text_of)(fields) for name, fields in columns.items()})
-
-
-def _stored(directory: str | os.PathLike[str]) -> dict[str, Any]:
-    file = pathlib.Path(directory) / SUMMARY
-    try:
-        results = json.loads(file.read_text(encoding="utf-8"))
-        schema, kind = results["schema"], results.get("kind", "unlearn")
-        if schema == SCHEMA:
-            results = _files.read_json(file)
-    except _files.DamagedFileError:
-        raise
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is not the results of a run; run it again") from error
-    if schema not in (1, SCHEMA):
-        raise ValueError(f"{file}: expected schema 1 or {SCHEMA}, found {schema}")
-    if kind not in ("unlearn", "connect"):
-        raise ValueError(f"{file}: expected results of kind unlearn or connect, found {kind!r}")
-    return results
 
 
 def _along(path: Mapping[str, Any]) -> list[str]:

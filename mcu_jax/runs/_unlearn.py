@@ -191,7 +191,7 @@ def results(resolved: Resolved, graph: _graph.Graph, runner: _runner.Runner) -> 
             swept, choice = (runner.read(stages[label]) for label in labels)
             if not isinstance(choice, _stages.Diverged):
                 along.append(_path_entry(stages, runner, seed, curve, swept, choice, retrained))
-    return {"schema": 2, "kind": config.KIND, "config": resolved.as_dict(), "rows": rows, "paths": along}
+    return {"kind": config.KIND, "config": resolved.as_dict(), "rows": rows, "paths": along}
 
 
 _PARTS = {
