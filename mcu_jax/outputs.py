@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mcu_jax import losses, sources, trees
+from mcu_jax import losses, sources, text, trees
 from mcu_jax.base import Batch, Model, Params, Problem, RandomKey, Scores, Stats, UserError
 
 LABELS = ("y", "labels")
@@ -130,10 +130,15 @@ def check(problem: Problem, params: Any = None) -> None:
         _check_rows(name, indices, n)
     both = np.intersect1d(rows["forget"], rows["retain"])
     if both.size:
-        raise UserError(f"forget and retain share {both.size} examples, such as {int(both[0])}: they must be disjoint")
+        raise UserError(
+            f"forget and retain share {text.plural(both.size, 'example')}, such as {int(both[0])}: "
+            "they must be disjoint"
+        )
     seen = np.intersect1d(rows["validation"], np.concatenate([rows["forget"], rows["retain"]]))
     if seen.size:
-        raise UserError(f"validation shares {seen.size} examples with the training data, such as {int(seen[0])}")
+        raise UserError(
+            f"validation shares {text.plural(seen.size, 'example')} with the training data, such as {int(seen[0])}"
+        )
     _check_values(problem, np.unique(np.concatenate(list(rows.values()))))
     _check_model(problem, problem.params if params is None else params, rows["retain"][:2])
 
@@ -146,7 +151,8 @@ def _check_rows(name: str, indices: np.ndarray, n: int) -> None:
     if indices.min() < 0 or indices.max() >= n:
         raise UserError(f"{name} has indices from {indices.min()} to {indices.max()}; the data has {n} examples")
     if len(np.unique(indices)) < len(indices):
-        raise UserError(f"{name} has {len(indices) - len(np.unique(indices))} indices more than once")
+        repeated = text.plural(len(indices) - len(np.unique(indices)), "index", "indices")
+        raise UserError(f"{name} has {repeated} more than once")
 
 
 def _check_values(problem: Problem, rows: np.ndarray) -> None:
@@ -170,7 +176,10 @@ def _check_model(problem: Problem, params: Any, rows: np.ndarray) -> None:
     batch = sources.read(problem.data, rows)
     try:
         logits, _ = jax.eval_shape(lambda params, batch: forward(problem, params, batch), params, batch)
-    except Exception as error:  # the model is the user's: whatever it raises is told, with what it was given
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # the model is the user's: whatever it raises is told, with what it was given
         shapes = {name: str(jax.tree.map(jnp.shape, value)) for name, value in batch.items()}
         frozen = "" if problem.frozen is None else f", frozen weights {', '.join(trees.names(problem.frozen))}"
         raise UserError(

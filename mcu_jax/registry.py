@@ -33,9 +33,8 @@ def check(name: str, names: Iterable[str], what: str) -> None:
     """Raises UnknownNameError, with the nearest name and the whole list, unless the name is one of them."""
     names = list(names)
     if name not in names:
-        raise UnknownNameError(
-            f"there is no {what} {text.show(name)}{_nearest(name, names)} There are: {', '.join(names)}"
-        )
+        listed = f"There are: {', '.join(names)}" if names else "There are none"
+        raise UnknownNameError(f"there is no {what} {text.show(name)}{_nearest(name, names)} {listed}")
 
 
 def parse(spec: str) -> tuple[str, dict[str, Any]]:
@@ -43,7 +42,9 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
 
     Raises UserError for a part that is not key=value, a key given twice, or a value that cannot be read.
     """
-    name, _, rest = spec.partition(":")
+    name, colon, rest = spec.partition(":")
+    if colon and not _split(rest):
+        raise UserError(f"options are written NAME:key=value,key=value; given none in {text.show(spec)}")
     options: dict[str, Any] = {}
     for part in _split(rest):
         key, equals, value = part.partition("=")

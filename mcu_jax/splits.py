@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mcu_jax import text
 from mcu_jax.base import UserError
 
 
@@ -92,10 +93,10 @@ def class_index(name: str, class_names: Sequence[str]) -> int:
     """A class by name or by number. Raises SplitError, listing the classes, where there is none."""
     if name in class_names:
         return list(class_names).index(name)
-    if name.isdigit() and int(name) < len(class_names):
+    if name.isdecimal() and len(name) < 10 and int(name) < len(class_names):
         return int(name)
     listed = ", ".join(f"{i} ({c})" if str(i) != c else c for i, c in enumerate(class_names))
-    raise SplitError(f"there is no class {name!r}; the classes are: {listed}")
+    raise SplitError(f"there is no class {text.show(name)}; the classes are: {listed}")
 
 
 def save(indices: Indices, file: str | pathlib.Path) -> None:

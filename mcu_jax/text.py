@@ -78,6 +78,11 @@ def show(value: Any) -> str:
         return f"a very large {type(value).__name__}"
 
 
+def plural(n: int, word: str, words: str | None = None) -> str:
+    """`1 example`, `2 examples`. words: the plural of another form."""
+    return f"{n} {word if n == 1 else words or word + 's'}"
+
+
 def plain(text: object) -> str:
     """A text in a message, without quotes: cut to 80 characters, control characters escaped."""
     text = printable(str(text))

@@ -173,7 +173,7 @@ BAD = {
     "empty": (lambda p: {"validation": np.zeros(0, int)}, "validation is empty"),
     "empty class": (lambda p: {"forget_test": np.zeros(0, int)}, "forget_test is empty"),
     "overlap": (lambda p: {"retain": np.append(p.retain, p.forget[:2])}, "forget and retain share 2 examples"),
-    "validation": (lambda p: {"validation": np.append(p.validation, p.retain[0])}, "validation shares 1 examples"),
+    "validation": (lambda p: {"validation": np.append(p.validation, p.retain[0])}, "validation shares 1 example with"),
     "large label": (label(10), r"num_classes − 1 = 9, .*given int32 from 0 to 10"),
     "low label": (label(-2), "from -2 to 9"),
     "real labels": (lambda p: {"data": {**p.data, "y": p.data["y"].astype(jnp.float32)}}, "labels are integers"),

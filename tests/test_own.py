@@ -11,6 +11,7 @@ import pytest
 from conftest import SMALL, normed_apply
 
 from mcu_jax import Model, checkpoint, cli, curves, datasets, models, runs, splits
+from mcu_jax.report import _text
 
 pytestmark = pytest.mark.usefixtures("kept_compilations")
 
@@ -87,7 +88,7 @@ def test_arrays_become_a_data_set(digits: datasets.Data) -> None:
     assert made.hash != datasets.arrays(*2 * [{"c": given["a"], "b": given["b"], "y": y}]).hash
     with pytest.raises(ValueError, match=r"given a float32\[2\], b float32\[3\], y int32\[\] and x float32\[\], y int"):
         datasets.arrays(given, {"x": np.ones(4), "y": y})
-    for labels in (y - 1, y.astype(float), y[:, None], 10**6 * y):
+    for labels in (y - 1, y.astype(float), y[:, None], 10**6 * y, 2**32 * y):
         with pytest.raises(ValueError, match=r"labels 'y' \[n\], whole numbers from 0 to 99999"):
             datasets.arrays({"x": y, "y": labels}, given)
     with pytest.raises(ValueError, match="'x' has 3, 'y' has 4"):
@@ -182,6 +183,11 @@ def test_python_objects_are_known_by_the_names_they_are_given(place: pathlib.Pat
         runs.unlearn(runs.from_mapping({**settings, "model": "net-2"}), model=model, data=data)
 
 
+def test_titles_name_files_without_the_folders_they_lie_in() -> None:
+    config = {"dataset": "own", "model": "/home/me/nets/own.py:net", "forget": "/home/me/set.json"}
+    assert _text.describe(config, 1) == "own, own.py:net, forget set.json, 1 seed"
+
+
 # A sample
 
 
@@ -246,7 +252,7 @@ def test_what_cannot_be_used_is_refused(change: dict, message: str, place: pathl
     [
         ([], "0 of 1200 training examples"),
         (list(range(1200)), "1200 of 1200 training examples: give some, not all"),
-        ([0, 1, 1], "1 indices twice"),
+        ([0, 1, 1], "has 1 index more than once"),
         ([0, 1200], "lie from 0 to 1199, given 1200"),
         ([-1], "given -1"),
         ([10**30], "given 1000000"),
@@ -269,13 +275,15 @@ def test_forget_sets_are_checked(content: object, message: str, place: pathlib.P
     [
         ({"test_y": None}, "it lacks test_y"),
         ({"train_y": np.zeros(3, int)}, r"they are \[10, 2\] and \[3\]"),
-        ({"train_x": np.full((10, 2), np.nan)}, "train_x is not finite in 10 examples, the first 0"),
+        ({"train_x": np.full((10, 2), np.nan)}, "train_x is not finite as float32 in 10 examples, the first 0"),
+        ({"train_x": np.full((10, 2), 1e300)}, "train_x is not finite as float32 in 10 examples, the first 0"),
+        ({"train_x": np.where(np.arange(20).reshape(10, 2) == 9, np.nan, 0)}, "in 1 example, the first 4"),
         ({"train_x": np.zeros((10, 2), int)}, "train_x must be uint8 or floats, it is int64"),
         ({"train_x": np.zeros((0, 2)), "train_y": np.zeros(0, int)}, "not empty"),
         ({"test_x": np.zeros((10, 3))}, r"train_x is \[2\], float32, one of test_x is \[3\]"),
         ({"test_y": np.full(10, -1)}, "test_y must be whole numbers from 0 on"),
         ({"test_y": np.zeros(10)}, "float64"),
-        ({"train_x": np.array([None] * 10)}, "cannot be used"),
+        ({"train_x": np.array([None] * 10)}, "train_x holds Python objects; expected an array of numbers"),
     ],
     ids=lambda part: str(part)[:30],
 )
@@ -294,7 +302,7 @@ def test_arrays_are_checked(change: dict, message: str, tmp_path: pathlib.Path) 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY", b"text"])
 def test_a_file_that_holds_no_arrays_is_refused(content: bytes, tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"the data file .* cannot be"):
+    with pytest.raises(ValueError, match=r"the data file .* cannot be (?!.*pickle)"):
         datasets.npz(tmp_path / "a.npz")
     np.save(tmp_path / "a.npy", np.zeros(3))
     with pytest.raises(ValueError, match=r"the data file .* cannot be used"):
@@ -351,7 +359,11 @@ def test_an_exported_model_has_its_statistics(tmp_path: pathlib.Path, rng: np.ra
         ({"t": 1.5}, "a number from 0 to 1, given 1.5"),
         ({"t": "worst"}, "best or a number"),
         ({"seed": 7}, "no seed 7; there are: 0, 1"),
-        ({"method": "npo"}, "no stage 'npo'"),
+        ({"method": "npo"}, "no model 'npo'; it has: original, retrain, random_label. Points"),
+        *(
+            ({"method": stage}, f"no model {stage!r}")
+            for stage in ("mask", "path", "sweep", "choice of t", "metrics of random_label")
+        ),
         ({"method": "retrain", "t": 0.5}, "not both"),
     ],
     ids=str,

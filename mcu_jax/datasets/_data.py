@@ -95,7 +95,11 @@ def arrays(
 
 
 def _kept(array: np.ndarray) -> np.ndarray:
-    return array.astype({"f": np.float32, "i": np.int32}.get(array.dtype.kind, array.dtype))
+    """Whole numbers that are none in int32 stay what they are."""
+    if array.dtype.kind == "i" and not np.array_equal(array, array.astype(np.int32)):
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype({"f": np.float32, "i": np.int32}.get(array.dtype.kind, array.dtype))
 
 
 def _in_range(labels: np.ndarray) -> bool:

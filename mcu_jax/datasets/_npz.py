@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pathlib
 import zipfile
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -20,20 +21,38 @@ def npz(file: str | os.PathLike[str]) -> _data.Data:
     """
     name = text.plain(file)
     try:
-        with pathlib.Path(file).open("rb") as content, np.load(content, allow_pickle=False) as opened:
+        with pathlib.Path(file).open("rb") as content, _archive(content) as opened:
             missing = [part for part in _NAMES if part not in opened]
             if missing:
                 raise base.UserError(f"it needs the arrays {', '.join(_NAMES)}; it lacks {', '.join(missing)}")
-            arrays = {part: opened[part] for part in _NAMES}
+            arrays = {part: _numbers(opened, part) for part in _NAMES}
         train, test = (_split(arrays, part) for part in ("train", "test"))
         if train["x"].shape[1:] != test["x"].shape[1:] or train["x"].dtype != test["x"].dtype:
             shapes = [f"{list(x.shape[1:])}, {x.dtype}" for x in (train["x"], test["x"])]
             raise base.UserError(f"an example of train_x is {shapes[0]}, one of test_x is {shapes[1]}")
     except OSError as error:
         raise base.UserError(f"the data file {name} cannot be read: {error.strerror or error}") from error
+    except base.UserError as error:
+        raise base.UserError(f"the data file {name} cannot be used: {error}") from error
     except (ValueError, TypeError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
         raise base.UserError(f"the data file {name} cannot be used: {text.printable(str(error))}") from error
     return _data.arrays(train, test, name=pathlib.Path(file).stem)
+
+
+def _archive(content: BinaryIO) -> Any:
+    if content.read(2) != b"PK":
+        raise base.UserError("it is no .npz file; write it by numpy.savez")
+    content.seek(0)
+    return np.load(content, allow_pickle=False)
+
+
+def _numbers(opened: Any, part: str) -> np.ndarray:
+    try:
+        return opened[part]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise base.UserError(f"{part} holds Python objects; expected an array of numbers") from error
 
 
 def _split(arrays: dict[str, np.ndarray], part: str) -> base.Batch:
@@ -49,8 +68,10 @@ def _split(arrays: dict[str, np.ndarray], part: str) -> base.Batch:
         found = f"{y.dtype} from {y.min()} to {y.max()}"
         raise base.UserError(f"{part}_y must be whole numbers from 0 on, below 100000; it is {found}")
     if x.dtype.kind == "f":
-        x = x.astype(np.float32)
+        with np.errstate(over="ignore"):  # what is too large is not finite
+            x = x.astype(np.float32)
         bad = ~np.isfinite(x).reshape(len(x), -1).all(axis=1)
         if bad.any():
-            raise base.UserError(f"{part}_x is not finite in {bad.sum()} examples, the first {int(bad.argmax())}")
+            count = text.plural(int(bad.sum()), "example")
+            raise base.UserError(f"{part}_x is not finite as float32 in {count}, the first {int(bad.argmax())}")
     return {"x": x, "y": y.astype(np.int32)}

@@ -43,8 +43,13 @@ class _Names(textwrap.TextWrapper):
 
 def describe(config: Mapping[str, Any], seeds: int, *, request: bool = True) -> str:
     """`digits, mlp, forget random:0.2, 5 seeds`."""
-    asked = [f"forget {config['forget']}"] if request else []
-    return ", ".join([config["dataset"], config["model"], *asked, plural(seeds, "seed")])
+    asked = [f"forget {_file_name(config['forget'])}"] if request else []
+    return ", ".join([config["dataset"], _file_name(config["model"]), *asked, plural(seeds, "seed")])
+
+
+def _file_name(given: str) -> str:
+    """What a user brings by a file, without the folders it lies in."""
+    return given.rpartition("/")[2] if ".py:" in given or given.endswith(".json") else given
 
 
 def plural(n: int, word: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from mcu_jax import checkpoint, splits
+from mcu_jax import checkpoint, splits, text
 from mcu_jax.base import Params, Path
 from mcu_jax.runs import _config, _environment, _files, _graph, _stages
 
@@ -33,16 +33,18 @@ class RunDirectory:
 
     def prepare(self) -> None:
         """Writes what is known before any work: configuration, splits, environment. Raises ConfigError."""
-        for place in (self.path, self.stages):
-            _check_writable(place)
         try:
+            # A place that cannot be is not written to the configuration: the next command would go on with it.
+            if not self.stages.is_relative_to(self.path):
+                self.stages.mkdir(parents=True, exist_ok=True)
             self.path.mkdir(parents=True, exist_ok=True)
-            # First of all: a directory with a configuration can be gone on with.
+            # First of all in it: a directory with a configuration can be gone on with.
             _files.write_sealed(self.path / CONFIG, self._config_text())
             (self.path / "splits").mkdir(exist_ok=True)
             self.stages.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _config.ConfigError(f"the run directory cannot be made: {error}; choose another") from error
+            where = f"{text.plain(error.filename)}: {error.strerror}"
+            raise _config.ConfigError(f"{where}; choose another place with --out or --stages") from error
         for name, indices in self.indices.items():
             file = self._split_file(name)
             if not file.exists() or self.repair:
@@ -105,6 +107,7 @@ def open_run(resolved: _config.Resolved, *, repair: bool = False) -> Opened:
     config = resolved.config
     name = f"{config.dataset}-{(config.model or '').partition(':')[0]}".replace("/", "-")
     path = pathlib.Path(config.out or f"runs/{config.KIND}-{name}-{_config.digest(resolved.identity())[:8]}")
+    _files.place(path, "out")
     if path.exists() and not path.is_dir():
         raise _config.ConfigError(f"the run directory {path} is a file; choose another with --out")
     whole, asked, less = resolved, resolved, ()
@@ -120,6 +123,9 @@ def open_run(resolved: _config.Resolved, *, repair: bool = False) -> Opened:
     elif path.is_dir() and any(file.name != _files.new(path / CONFIG).name for file in path.iterdir()):
         raise _config.ConfigError(f"{path} is not empty and not a run directory; choose another with --out")
     stages = pathlib.Path(whole.config.stages) if whole.config.stages else path / "stages"
+    _files.place(stages, "stages")
+    for place in (path, stages):
+        _check_writable(place)
     return Opened(RunDirectory(path, stages, whole, repair), asked, less)
 
 
@@ -183,6 +189,19 @@ def _check_writable(place: pathlib.Path) -> None:
         raise _config.ConfigError(f"{place} cannot be used: {there} {what}; choose another with --out or --stages")
 
 
+def index(directory: pathlib.Path) -> dict[str, dict[str, str]]:
+    """Where the stages of a run lie in its directory, by label and seed. Raises ConfigError where there is no run."""
+    file = directory / "stages.json"
+    if not file.exists():
+        raise _config.ConfigError(
+            f"{directory} is not a run directory, or its run has not begun: there is no {file.name} in it"
+        )
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise _config.ConfigError(f"{file} is damaged; the same command again writes it anew") from error
+
+
 def load(directory: str | os.PathLike[str], *, seed: int | None = None, stage: str = "path") -> Path | Params:
     """The path of a run, or the parameters of one of its models.
 
@@ -191,23 +210,15 @@ def load(directory: str | os.PathLike[str], *, seed: int | None = None, stage: s
     Raises ConfigError for a directory without a run, an unknown stage or seed, and DamagedCheckpointError.
     """
     directory = pathlib.Path(directory)
-    file = directory / "stages.json"
-    if not file.exists():
-        raise _config.ConfigError(
-            f"{directory} is not a run directory, or its run has not begun: there is no {file.name} in it"
-        )
-    try:
-        index = json.loads(file.read_text())
-    except ValueError as error:
-        raise _config.ConfigError(f"{file} is damaged; the same command again writes it anew") from error
+    stages = index(directory)
 
     def read(name: str) -> Any:
-        if name not in index:
-            raise _config.ConfigError(f"there is no stage {name!r}; there are: {', '.join(index)}")
-        chosen = str(seed) if seed is not None else next(iter(index[name]))
-        if chosen not in index[name]:
-            raise _config.ConfigError(f"there is no seed {chosen}; there are: {', '.join(index[name])}")
-        place = directory / index[name][chosen]
+        if name not in stages:
+            raise _config.ConfigError(f"there is no stage {name!r}; there are: {', '.join(stages)}")
+        chosen = str(seed) if seed is not None else next(iter(stages[name]))
+        if chosen not in stages[name]:
+            raise _config.ConfigError(f"there is no seed {chosen}; there are: {', '.join(stages[name])}")
+        place = directory / stages[name][chosen]
         if not checkpoint.exists(place):
             raise _config.ConfigError(f"stage {name!r} of seed {chosen} is not finished; run the same command again")
         meta, tree = _stages.read(place)

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from mcu_jax import base, checkpoint, datasets, splits, text, training
-from mcu_jax.runs import _config, _connect_config, _directory, _jobs, _unlearn_config
+from mcu_jax.runs import _config, _connect_config, _directory, _files, _jobs, _unlearn_config
 
 
 def export(
@@ -31,8 +31,8 @@ def export(
     the path's. model, data: as given to the run. Gives what was exported. Raises ConfigError for a run or a model there
     is not, DamagedCheckpointError.
     """
-    directory, to = pathlib.Path(directory), pathlib.Path(to)
     with _config.checking():
+        directory, to = _files.place(directory, "run"), _files.place(to, "to")
         if to.exists() and not checkpoint.exists(to) and (not to.is_dir() or any(to.iterdir())):
             raise _config.ConfigError(f"{text.plain(to)} is there already, and is no checkpoint; choose another place")
         if method is not None and t is not None:
@@ -40,8 +40,11 @@ def export(
         if not (directory / _directory.CONFIG).exists():
             raise _config.ConfigError(f"{text.plain(directory)} is not a run directory")
         config = _jobs.from_yaml(directory / _directory.CONFIG)
+        resolve: Any = _unlearn_config.resolve if config.KIND == "unlearn" else _connect_config.resolve
+        resolved = resolve(config, model, data)
         seed = config.seeds[0] if seed is None else seed
         if method is not None:
+            _check_model(directory, resolved, method)
             params = _directory.load(directory, seed=seed, stage=method)
         elif isinstance(config, _unlearn_config.Config):
             path = _directory.load(directory, seed=seed)
@@ -51,13 +54,22 @@ def export(
             raise _config.ConfigError(
                 "a run of connect has no chosen point of a path; give a method, as original or npo"
             )
-        resolve: Any = _unlearn_config.resolve if config.KIND == "unlearn" else _connect_config.resolve
-        resolved = resolve(config, model, data)
         retain = splits.load(directory / "splits" / f"seed-{seed}.json", resolved.data.hash).retain
         made = {"params": params, "stats": _stats(resolved, params, retain)}
         exported = {"run": str(directory), "seed": seed, "method": method or "mcu", "t": t}
         checkpoint.save(to, made, exported)
     return exported
+
+
+def _check_model(directory: pathlib.Path, resolved: _config.Resolved, method: str) -> None:
+    """Raises ConfigError for a stage that is no model, and for none: the models of the run."""
+    names = ("original", "retrain", *resolved.methods)
+    models = [stage for stage in _directory.index(directory) if stage in names or stage.startswith("continued: ")]
+    if method not in models:
+        raise _config.ConfigError(
+            f"this run has no model {text.show(method)}; it has: {', '.join(models)}. Points of its path are asked for "
+            "by t"
+        )
 
 
 def _point(directory: pathlib.Path, seed: int, t: float | str) -> float:

@@ -8,13 +8,39 @@ import os
 import pathlib
 from typing import Any
 
-from mcu_jax import base
+from mcu_jax import base, text
 
 SEAL = "# sha256: "
 
 
+LONGEST_NAME = 255
+"""Bytes of one name in a path, as file systems have it."""
+DEEPEST = 200
+"""Folders in each other."""
+
+
 class DamagedFileError(base.UserError):
     """A file that is not what was written."""
+
+
+def place(path: str | os.PathLike[str], setting: str) -> pathlib.Path:
+    """As a path, relative ones from here on. Raises UserError for one that no file system has, naming the setting."""
+    if "\0" in str(path):
+        raise base.UserError(f"{setting} has a NUL character in its name; choose another")
+    parts = pathlib.Path(path).absolute().parts
+    longest = max(len(os.fsencode(part)) for part in parts)
+    if len(parts) > DEEPEST:
+        raise base.UserError(f"{setting} lies {len(parts)} folders deep, at most {DEEPEST} are made; choose another")
+    if longest > LONGEST_NAME:
+        raise base.UserError(
+            f"{setting} has a name of {longest} bytes, at most {LONGEST_NAME} can be, in {text.plain(path)}; "
+            "choose another"
+        )
+    try:
+        pathlib.Path(path).exists()
+    except OSError as error:
+        raise base.UserError(f"{setting} cannot be {text.plain(path)}: {error.strerror}; choose another") from error
+    return pathlib.Path(path)
 
 
 def new(file: pathlib.Path) -> pathlib.Path:
@@ -22,9 +48,9 @@ def new(file: pathlib.Path) -> pathlib.Path:
     return file.with_name(f".{file.name}.new")
 
 
-def write(file: pathlib.Path, text: str) -> None:
+def write(file: pathlib.Path, content: str) -> None:
     with new(file).open("w", encoding="utf-8") as opened:
-        opened.write(text)
+        opened.write(content)
         opened.flush()
         os.fsync(opened.fileno())
     new(file).replace(file)
@@ -53,20 +79,20 @@ def digest(values: dict[str, Any]) -> str:
     return sha256(json.dumps(values, sort_keys=True))
 
 
-def write_sealed(file: pathlib.Path, text: str) -> None:
+def write_sealed(file: pathlib.Path, content: str) -> None:
     """Text with its digest in a comment at its end."""
-    write(file, f"{text}{SEAL}{sha256(text)}\n")
+    write(file, f"{content}{SEAL}{sha256(content)}\n")
 
 
 def check_sealed(file: pathlib.Path) -> None:
     """Raises DamagedFileError where the text does not go with its digest, or has none."""
     try:
-        text, seal, told = file.read_text(encoding="utf-8").rpartition(SEAL)
+        content, seal, told = file.read_text(encoding="utf-8").rpartition(SEAL)
     except ValueError as error:
         raise DamagedFileError(f"{file} is not text ({error})") from error
-    if not seal or told != f"{sha256(text)}\n":
+    if not seal or told != f"{sha256(content)}\n":
         raise DamagedFileError(f"{file} is not as it was written")
 
 
-def sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def sha256(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()

@@ -35,8 +35,8 @@ def model(spec: str, num_classes: int) -> tuple[base.Model, str]:
     shown = f"the model file {text.plain(file)}"
     try:
         source = pathlib.Path(file).read_bytes()
-    except OSError as error:
-        raise base.UserError(f"{shown} cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+        raise base.UserError(f"{shown} cannot be read: {getattr(error, 'strerror', error)}") from error
     digest = hashlib.sha256(source).hexdigest()
     module = _run(file, f"_mcu_jax_model_{digest[:16]}", shown)
     names = [key for key, value in vars(module).items() if not key.startswith("_") and _may_be_a_model(value, module)]
@@ -46,7 +46,7 @@ def model(spec: str, num_classes: int) -> tuple[base.Model, str]:
         options = {"num_classes": num_classes} if "num_classes" in inspect.signature(made).parameters else {}
         try:
             made = made(**options)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise base.UserError(f"{shown}: {name} failed: {_told(error)}") from error
     if not isinstance(made, base.Model):
         raise base.UserError(
@@ -64,7 +64,7 @@ def _run(file: str, name: str, shown: str) -> Any:
     sys.modules[name] = module  # as dataclasses in it need
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script of one's own may end with sys.exit
         raise base.UserError(f"{shown} cannot be run: {_told(error)}") from error
     return module
 
@@ -73,7 +73,7 @@ def _may_be_a_model(value: Any, module: Any) -> bool:
     return isinstance(value, base.Model) or (callable(value) and getattr(value, "__module__", "") == module.__name__)
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {text.plain(error)}"
 
 
@@ -137,9 +137,12 @@ def forget(file: str, data_hash: str, n: int) -> tuple[np.ndarray, str]:
         raise splits.SplitError(f"{shown}: indices lie from 0 to {n - 1}, given {text.show(outside[0])}")
     indices = np.unique(np.array(values, np.int64))
     if len(indices) < len(values):
-        raise splits.SplitError(f"{shown} has {len(values) - len(indices)} indices twice")
+        repeated = text.plural(len(values) - len(indices), "index", "indices")
+        raise splits.SplitError(f"{shown} has {repeated} more than once")
     if not 0 < len(indices) < n:
-        raise splits.SplitError(f"{shown} has {len(indices)} of {n} training examples: give some, not all")
+        raise splits.SplitError(
+            f"{shown} has {len(indices)} of {text.plural(n, 'training example')}: give some, not all"
+        )
     return indices, hashlib.sha256(indices.tobytes()).hexdigest()
 
 
