@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import Annotated, Any
 
+import jax
+
 from mcu_jax import (
     base,
     curricula,
@@ -47,7 +49,9 @@ The same from Python, in mcu_jax.runs: `unlearn(Config(...))` and `connect(Conne
 
 HELP = ("-h", "--help", "help")
 LONGEST_MESSAGE = 1500
+LONGEST_CAUSE = 200
 LONGEST_ARGUMENT = 4096
+SHELLS = ("bash", "zsh", "tcsh", "fish")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -88,6 +92,15 @@ def run(arguments: list[str]) -> int:
         raise
     except OSError as error:  # a full disk, a directory that went away
         return _fail(f"{error}; what was finished is kept: give the same command again to go on", 1)
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        why = " ".join(str(error).split())[:LONGEST_CAUSE] or "MemoryError"
+        return _fail(
+            f"the memory is too small ({why}). Ask for a smaller model, fewer seeds at a time or smaller batches; what "
+            "was finished is kept",
+            1,
+        )
     except runs.InterruptedRunError as error:
         return _fail(f"{error}; what was finished is kept: give the same command again to go on", 130)
     except KeyboardInterrupt:
@@ -127,15 +140,15 @@ def _job(arguments: list[str], kind: Any, run: Callable[..., runs.Run]) -> int:
     if isinstance(given, int):
         return given
     own = {name: given.pop(name, None) for name in ("config", "quiet", "dry_run", "device", "repair")}
-    values = runs.read_yaml(own["config"]) if own["config"] else {}
+    values = runs.read_yaml(own["config"]) if own["config"] is not None else {}
     runs.from_mapping(values, kind)  # what is wrong in the file is an error, even where the command line wins
     config = runs.from_mapping(_over(values, given), kind)
-    if own["device"]:
+    if own["device"] is not None:
         _use(own["device"])
     if own["dry_run"]:
         resolved, stages, directory = runs.plan(config)
         print(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
-        print(f"run directory: {directory}\nstages, for {len(resolved['seeds'])} seeds:")
+        print(f"run directory: {directory}\nstages, for {text.plural(len(resolved['seeds']), 'seed')}:")
         for name, finished, missing in stages:
             print(f"  {name}: {missing} to compute, {finished} finished")
         return 0
@@ -179,12 +192,16 @@ def _complete(arguments: list[str]) -> int:
     """The script of a shell that completes the whole command line."""
     import tyro
 
+    if len(arguments) > 1:
+        registry.check(arguments[1], SHELLS, "shell")
     kinds = {"unlearn": (runs.Config, _Own), "connect": (runs.ConnectConfig, _Own), "export": (_Export,)}
     flags = {command: _flags(*kind) for command, kind in kinds.items()}
     try:
         tyro.extras.subcommand_cli_from_dict({**flags, "list": dict}, prog="mcu-jax", args=arguments)
     except SystemExit as ended:
         return int(ended.code or 0)
+    except OSError as error:
+        return _fail(f"the completion cannot be written to {text.plain(arguments[2])}: {error.strerror}", 2)
     return 0
 
 
@@ -194,8 +211,6 @@ DEVICES = {"cpu": ("cpu",), "gpu": ("cuda,cpu", "rocm,cpu"), "tpu": ("tpu,cpu",)
 
 def _use(device: str) -> None:
     """All that follows runs there. Raises ConfigError where there is none, or jax has begun elsewhere."""
-    import jax
-
     registry.check(device, DEVICES, "device")
     before, found, why = getattr(jax.config, "jax_platforms"), "nothing", ""  # noqa: B009, unknown to mypy
     for platforms in DEVICES[device]:

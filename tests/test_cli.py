@@ -15,6 +15,7 @@ import sys
 import textwrap
 import threading
 
+import jax
 import pytest
 import yaml
 from conftest import SMALL
@@ -228,6 +229,14 @@ def test_a_configuration_of_another_command_is_refused(connected: runs.Run, caps
         (["unlearn", "--data-dir", "empty"], "data_dir has no effect with digits, which is embedded"),
         (["unlearn", "--mask.kind", "none", "--mask.keep", "0.3"], "mask.keep has no effect with mask kind none"),
         (["unlearn", "--baselines", "mcu:mask=none,keep=0.2"], "keep and retain_filter have no effect without a mask"),
+        (["unlearn", "--model", "preresnet"], "Sizes that are not asked for"),
+        (
+            ["connect", "--grid", "sizes", "--sizes", "9" * 26, "0.1"],
+            "sizes takes fractions inside (0, 1), given (1e+26, 0.1)",
+        ),
+        (["--tyro-print-completion", "fishy"], "there is no shell 'fishy'; did you mean 'fish'?"),
+        (["--tyro-write-completion", "bash", "/proc/x/y"], "the completion cannot be written to /proc/x/y"),
+        (["export", "run", "--to", "/".join(["d"] * 2000)], "folders deep, at most 200"),
         (["list", "methods"], "list takes no arguments"),
         (["connect"], "connect what? Give both ends, as --a finetune --b npo, or a --grid: methods, seeds"),
         (["connect", "--a", "npo", "--b", "npo"], "the same run of one method"),
@@ -298,6 +307,36 @@ def test_an_error_of_the_disk_is_told_without_a_traceback(monkeypatch: pytest.Mo
     monkeypatch.setattr(runs, "unlearn", full)
     assert cli.run(["unlearn", "--quiet"]) == 1
     assert "No space left on device; what was finished is kept" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\n  x")]
+)
+def test_too_small_a_memory_is_told_without_a_traceback(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def large(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(runs, "unlearn", large)
+    assert cli.run(["unlearn", "--quiet"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("mcu-jax: the memory is too small (")
+    assert shown.endswith("what was finished is kept\n")
+    assert shown.count("\n") == 1
+
+
+def test_a_refused_command_does_not_spoil_the_next(tmp_path: pathlib.Path, capsys) -> None:
+    arguments = ["unlearn", *FLAGS, "--out", str(tmp_path / "run")]
+    assert cli.run([*arguments, "--stages", "/proc/x"]) == 2
+    assert "/proc/x" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert cli.run([*arguments, "--dry-run"]) == 0
+
+
+def test_one_seed_is_no_seeds(tmp_path: pathlib.Path, capsys) -> None:
+    assert cli.run(["unlearn", *FLAGS[:-1], "--out", str(tmp_path / "run"), "--dry-run"]) == 0
+    assert "stages, for 1 seed:\n" in capsys.readouterr().out
 
 
 def test_an_error_of_the_program_is_not_taken_for_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:

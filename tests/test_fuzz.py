@@ -48,6 +48,73 @@ def check(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         assert not re.search(r"[^\x20-\x7e\n\u00a0-\u2009\u2010-\u2027\u2030-\U000fffff]", shown.err), arguments
 
 
+OWN = """
+import sys
+
+def ends():
+    sys.exit(0)
+
+def net(num_classes):
+    return models.mlp(num_classes=num_classes)
+"""
+SMALL = "unlearn --train-size 60 --validation-size 40 --train.epochs 1 --epochs 1 --points 4 --seeds 0"
+DEEP, LONG = "/".join(["d"] * 2000), "n" * 300
+REFUSED = [
+    ("--model mlp:hidden=[65536,65536,65536]", "has 8594980874 weights, at most 1000000000 can be"),
+    ("--train.epochs 2147483647", "train.epochs comes to 4294967294 steps"),
+    ("--epochs 2147483647", "epochs comes to 4294967294 steps"),
+    ("--pre finetune:epochs=2147483647", "finetune:epochs=2147483647: epochs comes to 4294967294 steps"),
+    ("--pre sfron:steps=2147483647", "steps comes to 2147483647 steps"),
+    ("--forget class:²", "there is no class '²'"),
+    (f"--out {DEEP}", "folders deep, at most 200"),
+    (f"--stages {DEEP}", "folders deep, at most 200"),
+    (f"--stages {LONG}", "a name of 300 bytes, at most 255"),
+    (f"--out {LONG}", "a name of 300 bytes, at most 255"),
+    ("--out file.txt/run --dry-run", "file.txt is a file"),
+    ("--stages /proc/x", "choose another place with --out or --stages"),
+    ("--config", "cannot be read"),
+    ("--device", "There are: cpu, gpu, tpu"),
+    ("--config resolved.yaml", "resolved is written by a run, as `key: value` lines; given 3"),
+    ("--config digests.yaml", "digests is written by a run, as `key: value` lines; given [1]"),
+    ("--config nul.yaml", "out has a NUL character"),
+    ("--config class.yaml", "there is no class '999"),
+    ("--pre npo:", "given none in 'npo:'"),
+    ("--model own.py", "FILE.py:NAME"),
+    ("--model exit.py:net", "exit.py cannot be run: SystemExit: 0"),
+    ("--model ends.py:ends", "ends failed: SystemExit: 0"),
+    ("--model init.py:net", "cannot be made for examples of x [8, 8, 1]: SystemExit: 0"),
+    ("--model none.py:net", "There are none"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=lambda part: ascii(part)[:40])
+def test_what_cannot_be_is_refused_before_any_work(
+    arguments: str, message: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, content in {
+        "file.txt": "",
+        "resolved.yaml": "resolved: 3",
+        "digests.yaml": "digests: [1]",
+        "nul.yaml": 'out: "a\\0b"',
+        "class.yaml": f"forget: 'class:{'9' * 6000}'",
+        "own.py": OWN,
+        "ends.py": OWN,
+        "exit.py": "import sys\nsys.exit(0)",
+        "init.py": "import sys\nfrom mcu_jax import Model\nnet = Model('own', lambda key, x: sys.exit(0), print)",
+        "none.py": "number = 3",
+    }.items():
+        pathlib.Path(name).write_text(content)
+    before = sorted(tmp_path.glob("*.*"))
+    name, *rest = arguments.split(" ")
+    given = [name, *(rest or [""])]
+    assert cli.run([*SMALL.split(), *given]) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert 0 < len(shown) < 600
+    assert sorted(tmp_path.glob("[!_]*")) == before
+
+
 @pytest.mark.parametrize("seed", range(150))
 def test_mutated_command_lines_are_refused_in_short(
     seed: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

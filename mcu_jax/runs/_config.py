@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import numbers
 import os
 import pathlib
@@ -61,6 +62,9 @@ FEW = Range("at most 100 of them", lambda items: len(items) <= 100)
 MOST_BENDS = 64
 WIDEST = 65_536
 """Of what a model has of anything: its hidden units, its layers."""
+MOST_WEIGHTS = 1_000_000_000
+MOST_STEPS = 10_000_000
+"""Of one loop, which keeps every step's loss."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +158,9 @@ def from_mapping(values: Mapping[str, Any], kind: type[AnySettings]) -> AnySetti
     if values.get("kind", kind.KIND) != kind.KIND:
         other = text.plain(values["kind"])
         raise ConfigError(f"this is the configuration of `mcu-jax {other}`, not of `mcu-jax {kind.KIND}`")
+    for name in ("resolved", "digests"):
+        if not isinstance(values.get(name, {}), Mapping):
+            raise ConfigError(f"{name} is written by a run, as `key: value` lines; given {text.show(values[name])}")
     return _build(kind, {k: v for k, v in values.items() if k not in NOT_SETTINGS}, "")
 
 
@@ -372,6 +379,8 @@ def _is_own_model(config: Settings, brought: Brought) -> bool:
 
 def _model_options(spec: str) -> tuple[str, dict[str, Any]]:
     """(name, hyper-parameters) of one of our models."""
+    if spec.endswith(".py"):
+        raise ConfigError(f"a model file is asked for with a name in it, FILE.py:NAME; given {text.show(spec)}")
     name, options = registry.parse(spec)
     registry.check(name, models.NAMES, "model")
     options = registry.bind(getattr(models, name), options, f"model {name}")
@@ -431,9 +440,13 @@ def common(config: Settings, brought: Brought) -> dict[str, Any]:
     forget = original = None
     if kind == "file":
         forget, digests["forget"] = _own.forget(value, data.hash, n)
-        pool = _own.carve(n, config.train_size, config.validation_size or 0, forget)
-    else:
-        pool = splits.carve(n, config.train_size, config.validation_size or 0, 0)
+    try:
+        sizes = config.train_size, config.validation_size or 0
+        pool = splits.carve(n, *sizes, 0) if forget is None else _own.carve(n, *sizes, forget)
+    except splits.SplitError as error:
+        raise ConfigError(
+            f"{error}. Sizes that are not asked for, by --train-size and --validation-size, are the recipe's"
+        ) from error
     if config.original is not None:
         original, digests["original"] = _own.params(config.original, shapes(model, data), "original")
     return {
@@ -449,9 +462,39 @@ def common(config: Settings, brought: Brought) -> dict[str, Any]:
     }
 
 
+def check_size(resolved: Resolved) -> None:
+    """Raises ConfigError for more weights, or more steps of training, than any memory holds."""
+    weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes(resolved.model, resolved.data)))
+    if weights > MOST_WEIGHTS:
+        raise ConfigError(
+            f"model {text.plain(resolved.config.model)} has {weights} weights, at most {MOST_WEIGHTS} can be"
+        )
+    n, train = len(resolved.pool[0]), resolved.config.train
+    asked = {"train.epochs": (train.epochs, train.batch_size), "epochs": (resolved.config.epochs, train.batch_size)}
+    asked |= {
+        f"{text.plain(spec)}: epochs": (options["epochs"], options.get("batch_size", train.batch_size))
+        for spec, (_, options) in resolved.methods.items()
+        if "epochs" in options
+    }
+    counts = {name: epochs * -(-n // min(batch, n)) for name, (epochs, batch) in asked.items() if epochs}
+    counts |= {f"{text.plain(s)}: steps": options.get("steps", 0) for s, (_, options) in resolved.methods.items()}
+    for name, steps in counts.items():
+        if steps > MOST_STEPS:
+            raise ConfigError(f"{name} comes to {steps} steps of training, at most {MOST_STEPS} can be")
+
+
 def shapes(model: base.Model, data: datasets.Data) -> Any:
-    """Of the model's weights, without any."""
-    return jax.eval_shape(lambda: outputs.init(model, jax.random.key(0), data.examples, np.arange(1)))
+    """Of the model's weights, without any. Raises ConfigError where the model cannot be made for these examples."""
+    try:
+        return jax.eval_shape(lambda: outputs.init(model, jax.random.key(0), data.examples, np.arange(1)))
+    except base.UserError:
+        raise
+    except (Exception, SystemExit) as error:  # of a user's model, whatever it raises is told
+        given = ", ".join(f"{name} {list(leaf.shape[1:])}" for name, leaf in data.examples.items() if name != "y")
+        raise ConfigError(
+            f"the model {text.plain(model.name)} cannot be made for examples of {given}: "
+            f"{type(error).__name__}: {text.plain(error)}"
+        ) from error
 
 
 def fraction(share: str) -> float:

@@ -53,6 +53,7 @@ class ConnectConfig(_config.Settings):
     sizes: Annotated[
         tuple[float, ...],
         FEW,
+        Range("fractions inside (0, 1)", lambda sizes: all(0 < size < 1 for size in sizes)),
         "Of grid sizes: fractions to forget, drawn in each other; every smaller one meets the largest.",
     ] = (0.02, 0.04, 0.06, 0.08, 0.1)
     curve: Annotated[

@@ -109,7 +109,9 @@ def _open(
 ) -> tuple[_directory.Opened, _graph.Graph]:
     resolve, graph, _ = _JOBS[type(config)]
     with _config.checking():
-        opened = _directory.open_run(resolve(config, model, data), repair=repair)
+        resolved = resolve(config, model, data)
+        _config.check_size(resolved)
+        opened = _directory.open_run(resolved, repair=repair)
     try:
         return opened, graph(opened.directory.resolved, opened.directory)
     except base.UserError as error:
