@@ -7,6 +7,7 @@ here: logits [n, t] are asked for labels [n, t].
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -117,13 +118,42 @@ def _reduce(values: Float[Array, "n *positions"], labels: Array, *, total: bool 
     return sums if total or not positions else sums / jnp.maximum(jnp.sum(counts, positions), 1.0)
 
 
+def check_rows(data: Any, rows: Mapping[str, Any]) -> None:
+    """Raises UserError unless data are examples, and rows, by their names, some of them: jax takes others in place.
+
+    Compiles nothing, and costs as much as the least and the largest index; rows of other processes are not looked at.
+    """
+    n = _length(data)
+    for name, indices in rows.items():
+        if isinstance(indices, jax.Array) and not indices.is_fully_addressable:
+            continue
+        indices = np.asarray(indices)
+        if not indices.size:
+            raise UserError(f"{name} is empty: give the indices of its examples")
+        if indices.min() < 0 or indices.max() >= n:
+            raise UserError(f"{name} has indices from {indices.min()} to {indices.max()}; the data has {n} examples")
+
+
+def _length(data: Any) -> int:
+    """Raises UserError for what is neither a batch nor a source."""
+    leaves = jax.tree.leaves(data)
+    is_batch = isinstance(data, Mapping) and leaves and all(hasattr(leaf, "shape") for leaf in leaves)
+    if not isinstance(data, sources.Host) and not is_batch:
+        given = ", ".join(sorted({type(leaf).__name__ for leaf in leaves})) or "no arrays"
+        raise UserError(
+            "data is a dict of arrays with a leading axis of examples, or a source; given a "
+            f"{type(data).__name__} of {given}"
+        )
+    return sources.length(data)
+
+
 def check(problem: Problem, params: Any = None) -> None:
     """Raises UserError, naming the field, unless the problem can be worked on: before any work.
 
     Looks at lengths, indices, labels, finite numbers, and whether the model runs on two examples with these parameters.
     params: in place of the problem's; their shapes and dtypes will do.
     """
-    n = sources.length(problem.data)
+    n = _length(problem.data)
     fields = ("forget", "retain", "validation", "test") + (("forget_test",) if problem.forget_test is not None else ())
     rows = {name: np.asarray(getattr(problem, name)) for name in fields}
     for name, indices in rows.items():
@@ -134,13 +164,31 @@ def check(problem: Problem, params: Any = None) -> None:
             f"forget and retain share {text.plural(both.size, 'example')}, such as {int(both[0])}: "
             "they must be disjoint"
         )
-    seen = np.intersect1d(rows["validation"], np.concatenate([rows["forget"], rows["retain"]]))
-    if seen.size:
-        raise UserError(
-            f"validation shares {text.plural(seen.size, 'example')} with the training data, such as {int(seen[0])}"
-        )
+    training = np.concatenate([rows["forget"], rows["retain"]])
+    for name in fields[2:]:
+        _check_apart(name, rows[name], "the training data", training)
+    for name in fields[3:]:
+        _check_apart(name, rows[name], "validation", rows["validation"])
     _check_values(problem, np.unique(np.concatenate(list(rows.values()))))
-    _check_model(problem, problem.params if params is None else params, rows["retain"][:2])
+    weights = problem.params if params is None else params
+    _check_weights("params", weights)
+    _check_weights("frozen", problem.frozen)
+    _check_model(problem, weights, rows["retain"][:2])
+
+
+def _check_apart(name: str, rows: np.ndarray, other: str, others: np.ndarray) -> None:
+    both = np.intersect1d(rows, others)
+    if both.size:
+        shared = text.plural(both.size, "example")
+        raise UserError(f"{name} shares {shared} with {other}, such as {int(both[0])}: they must be disjoint")
+
+
+def _check_weights(what: str, weights: Any) -> None:
+    """Of shapes alone there is nothing to say."""
+    for name, leaf in zip(trees.names(weights), jax.tree.leaves(weights), strict=True):
+        is_real = hasattr(leaf, "__array__") and jnp.issubdtype(leaf.dtype, jnp.inexact)
+        if is_real and not np.isfinite(np.asarray(leaf)).all():
+            raise UserError(f"{what} holds NaN or infinity in leaf {name!r}: expected finite numbers")
 
 
 def _check_rows(name: str, indices: np.ndarray, n: int) -> None:

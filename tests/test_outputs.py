@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mcu_jax import losses, metrics, models, outputs, sources, training
+from mcu_jax import losses, methods, metrics, models, outputs, sources, training
 from mcu_jax.base import Problem, UserError
+from mcu_jax.runs import _timing
 
 KEY = jax.random.key(0)
 LOGITS = jax.random.normal(jax.random.key(1), (3, 4, 5))
@@ -163,6 +164,11 @@ def label(value: int) -> Any:
     return change
 
 
+def with_nan(params: Any) -> Any:
+    leaves, form = jax.tree.flatten(params)
+    return jax.tree.unflatten(form, [leaves[0].at[0].set(jnp.nan), *leaves[1:]])
+
+
 BAD = {
     "lengths": (lambda p: {"data": {**p.data, "x": p.data["x"][:-3]}}, r"'x' has 1794, 'y' has 1797"),
     "no axis": (with_data(x=jnp.zeros(())), "leading axis of examples"),
@@ -174,6 +180,20 @@ BAD = {
     "empty class": (lambda p: {"forget_test": np.zeros(0, int)}, "forget_test is empty"),
     "overlap": (lambda p: {"retain": np.append(p.retain, p.forget[:2])}, "forget and retain share 2 examples"),
     "validation": (lambda p: {"validation": np.append(p.validation, p.retain[0])}, "validation shares 1 example with"),
+    "test of training": (lambda p: {"test": np.append(p.test, p.retain[:2])}, "test shares 2 examples with the traini"),
+    "test of validation": (
+        lambda p: {"test": np.append(p.test, p.validation[0])},
+        "test shares 1 example with validat",
+    ),
+    "class of training": (lambda p: {"forget_test": p.forget[:1]}, "forget_test shares 1 example with the training"),
+    "weights": (lambda p: {"params": with_nan(p.params)}, "params holds NaN or infinity in leaf 'dense0/bias'"),
+    "frozen": (
+        lambda p: {"frozen": {"base": jnp.array([0.0, jnp.inf])}},
+        "frozen holds NaN or infinity in leaf 'base'",
+    ),
+    "a list": (lambda p: {"data": [p.data["x"], p.data["y"]]}, "data is a dict of arrays .* given a list of ArrayImpl"),
+    "lists": (lambda p: {"data": {"x": [1, 2], "y": [1, 2]}}, "data is a dict of arrays .* given a dict of int"),
+    "nothing": (lambda p: {"data": {}}, "given a dict of no arrays"),
     "large label": (label(10), r"num_classes − 1 = 9, .*given int32 from 0 to 10"),
     "low label": (label(-2), "from -2 to 9"),
     "real labels": (lambda p: {"data": {**p.data, "y": p.data["y"].astype(jnp.float32)}}, "labels are integers"),
@@ -186,6 +206,33 @@ def test_what_cannot_be_used_is_named(problem: Problem, name: str) -> None:
     change, message = BAD[name]
     with pytest.raises(UserError, match=message):
         outputs.check(dataclasses.replace(problem, **change(problem)))
+
+
+NOT_THERE = ("lengths", "too large", "negative", "empty", "empty class", "a list")
+"""Of those, what is seen wherever it is used, because jax would take other examples in their place."""
+
+
+@pytest.mark.parametrize("name", NOT_THERE)
+def test_examples_that_are_not_there_are_not_evaluated(problem: Problem, name: str) -> None:
+    change, message = BAD[name]
+    with pytest.raises(UserError, match=message):
+        metrics.evaluate(dataclasses.replace(problem, **change(problem)), problem.params)
+
+
+@pytest.mark.parametrize("name", ["lengths", "a list", "retain"])
+def test_examples_that_are_not_there_are_not_trained_on(problem: Problem, name: str) -> None:
+    change, message = {**BAD, "retain": (lambda p: {"retain": p.retain + 1797}, "rows of stream 0 has indices fr")}[
+        name
+    ]
+    with pytest.raises(UserError, match=message):
+        methods.finetune(dataclasses.replace(problem, **change(problem)), KEY, train=training.Training(epochs=1))
+
+
+def test_looking_at_rows_compiles_nothing(problem: Problem) -> None:
+    rows = {"forget": problem.forget, "test": jnp.asarray(problem.test)}
+    with _timing.timed() as spent:
+        outputs.check_rows(problem.data, rows)
+    assert spent.compile_seconds == 0
 
 
 def test_indices_are_whole_numbers_in_a_row() -> None:

@@ -12,6 +12,7 @@ from conftest import SMALL, normed_apply
 
 from mcu_jax import Model, checkpoint, cli, curves, datasets, models, runs, splits
 from mcu_jax.report import _text
+from mcu_jax.runs import _config
 
 pytestmark = pytest.mark.usefixtures("kept_compilations")
 
@@ -75,6 +76,21 @@ def test_data_are_what_their_hash_says(digits: datasets.Data, tmp_path: pathlib.
     tokens = datasets.Data("own", {"tokens": np.ones((9, 3)), "labels": np.ones((9, 3))}, 6, ("0",), "", None)
     with pytest.raises(runs.ConfigError, match=r"labels 'y' \[n\]"):
         runs.unlearn(config, model=models.mlp(num_classes=10), data=tokens)
+
+
+def test_data_have_training_and_test_examples(digits: datasets.Data) -> None:
+    for size in (0, 1797, 5000):
+        with pytest.raises(ValueError, match=f"training and test examples; of 1797, {size} are for training"):
+            datasets.check(digits._replace(train_size=size))
+
+
+def test_objects_of_other_types_are_told_from_those_a_run_takes(digits: datasets.Data) -> None:
+    # Not by `unlearn`: in tests its arguments, which are typed, are refused before.
+    with pytest.raises(runs.ConfigError, match=r"model= is a mcu_jax.Model, as models.adapt makes .* given a function"):
+        _config.check_brought(lambda params, x: x, digits)
+    with pytest.raises(runs.ConfigError, match=r"data= is a data set, as datasets.arrays.* given a dict"):
+        _config.check_brought(None, {"x": np.zeros(3)})
+    _config.check_brought(models.mlp(num_classes=10), digits)
 
 
 def test_arrays_become_a_data_set(digits: datasets.Data) -> None:

@@ -108,6 +108,9 @@ def _in_range(labels: np.ndarray) -> bool:
 
 def check(data: Data) -> Data:
     """The same. Raises UserError unless its hash is that of its examples: results are known by it."""
+    n = sources.length(data.examples)
+    if not 0 < data.train_size < n:
+        raise base.UserError(f"a data set has training and test examples; of {n}, {data.train_size} are for training")
     if "y" not in data.examples or digest(data.train, data.test) != data.hash:
         raise base.UserError(
             "the hash of this data set is not that of its examples; make one by datasets.arrays(train, test), with "

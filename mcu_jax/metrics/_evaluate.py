@@ -10,11 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mcu_jax import outputs, sources, training
+from mcu_jax import outputs, sources, training, trees
 from mcu_jax.base import Batch, Evaluation, Params, Problem, Rows, Scores, Stats
 
 
-@functools.partial(jax.jit, static_argnames=("batch_size",))
 def evaluate(
     problem: Problem,
     params: Params,
@@ -29,8 +28,24 @@ def evaluate(
     (`training.evaluation_stats`). references: `logits` on D_f of models to compare predictions with. Evaluated, and
     reduced to scores, in batches of `batch_size`; None: 100 on a CPU, where that fits its cache, else 500, and never
     more than the budget of a source on the host holds. Traceable,
-    so that it can be mapped over t or over seeds.
+    so that it can be mapped over t or over seeds. Raises UserError, with concrete values, for rows that are not of the
+    data.
     """
+    if not trees.is_traced(problem, params):
+        splits = {name: getattr(problem, name) for name in ("forget", "retain", "validation", "test", "forget_test")}
+        outputs.check_rows(problem.data, {name: rows for name, rows in splits.items() if rows is not None})
+    return _evaluate(problem, params, stats, references, batch_size=batch_size)
+
+
+@functools.partial(jax.jit, static_argnames=("batch_size",))
+def _evaluate(
+    problem: Problem,
+    params: Params,
+    stats: Stats | None,
+    references: Mapping[str, Float[Array, "n *positions classes"]] | None,
+    *,
+    batch_size: int | None,
+) -> Evaluation:
     if stats is None:
         stats = training.evaluation_stats(problem, params)
 

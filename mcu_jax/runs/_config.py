@@ -345,6 +345,16 @@ class Brought(NamedTuple):
     data: datasets.Data | None = None
 
 
+def check_brought(model: Any, data: Any) -> None:
+    """Raises ConfigError for objects of other types than a job takes."""
+    if model is not None and not isinstance(model, base.Model):
+        given = type(model).__name__
+        raise ConfigError(f"model= is a mcu_jax.Model, as models.adapt makes one of a function; given a {given}")
+    if data is not None and not isinstance(data, datasets.Data):
+        given = type(data).__name__
+        raise ConfigError(f"data= is a data set, as datasets.arrays(train, test) makes one; given a {given}")
+
+
 def named(config: AnySettings, brought: Brought) -> AnySettings:
     """With the names of model and data set. Raises ConfigError for two data sets, or a model that has no name."""
     if config.data is not None and brought.data is not None:

@@ -107,6 +107,9 @@ def plan(config: Config | ConnectConfig) -> tuple[dict[str, Any], list[tuple[str
 def _open(
     config: _config.Settings, model: base.Model | None, data: datasets.Data | None, *, repair: bool
 ) -> tuple[_directory.Opened, _graph.Graph]:
+    if type(config) not in _JOBS:
+        raise _config.ConfigError(f"a job takes a Config or a ConnectConfig, given a {type(config).__name__}")
+    _config.check_brought(model, data)
     resolve, graph, _ = _JOBS[type(config)]
     with _config.checking():
         resolved = resolve(config, model, data)

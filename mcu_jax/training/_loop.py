@@ -17,7 +17,7 @@ from jax.extend import core as jax_core
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
-from mcu_jax import sharding, sources, trees
+from mcu_jax import outputs, sharding, sources, trees
 from mcu_jax.base import RandomKey, Rows, UserError
 
 SEGMENT_SECONDS = 1.0
@@ -124,13 +124,16 @@ def loop(
     Inside `sharding.use` each device has its share of every batch.
 
     Raises NonFiniteLossError, but not under a trace: there see `Fit.failed` and `failures`. UserError for an empty
-    stream or batch.
+    stream or batch; with concrete values also for data whose leaves differ in length, and rows that are not of it.
     """
     # Losses are accumulated in a fixed float32 buffer, so that a segment's length is an argument, not a shape.
     start = Fit(state, jnp.zeros(steps, jnp.float32), jnp.asarray(-1, jnp.int32))
     arguments = (trees.as_partial(update), streams, data, key)
     if trees.is_traced(arguments, state):
         return _report(_traced(start, arguments, steps, batch_size))
+    outputs.check_rows(
+        data, {f"rows of stream {i}": stream.rows for i, stream in enumerate(streams) if len(stream.rows)}
+    )
     advance = functools.partial(_compiled, batch_size=batch_size, mesh=sharding.current())
     result = _segments(start, lambda fit, first, last: advance(fit, *arguments, first, last), steps)
     if int(result.failed) >= 0:
