@@ -236,6 +236,9 @@ def test_a_configuration_of_another_command_is_refused(connected: runs.Run, caps
         ),
         (["--tyro-print-completion", "fishy"], "there is no shell 'fishy'; did you mean 'fish'?"),
         (["--tyro-write-completion", "bash", "/proc/x/y"], "the completion cannot be written to /proc/x/y"),
+        (["export", "run", "--to", "bad.yaml/x"], "bad.yaml is a file; choose another with --to"),
+        (["unlearn", "--original", "n" * 300], "original has a name of 300 bytes"),
+        (["unlearn", "--dataset", "mnist", "--data-dir", "n" * 300], "data_dir has a name of 300 bytes"),
         (["export", "run", "--to", "/".join(["d"] * 2000)], "folders deep, at most 200"),
         (["list", "methods"], "list takes no arguments"),
         (["connect"], "connect what? Give both ends, as --a finetune --b npo, or a --grid: methods, seeds"),
@@ -337,6 +340,15 @@ def test_a_refused_command_does_not_spoil_the_next(tmp_path: pathlib.Path, capsy
 def test_one_seed_is_no_seeds(tmp_path: pathlib.Path, capsys) -> None:
     assert cli.run(["unlearn", *FLAGS[:-1], "--out", str(tmp_path / "run"), "--dry-run"]) == 0
     assert "stages, for 1 seed:\n" in capsys.readouterr().out
+
+
+def test_an_error_of_the_system_is_not_taken_for_a_place_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "libsomething.so")
+
+    monkeypatch.setattr(datasets, "load", missing)
+    with pytest.raises(FileNotFoundError):
+        runs.plan(runs.Config())
 
 
 def test_an_error_of_the_program_is_not_taken_for_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:

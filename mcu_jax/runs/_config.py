@@ -31,7 +31,7 @@ from mcu_jax import (
     text,
 )
 from mcu_jax.base import Count, Positive, Range
-from mcu_jax.runs import _own, _recipes
+from mcu_jax.runs import _files, _own, _recipes
 
 
 class ConfigError(base.UserError):
@@ -47,8 +47,6 @@ def checking() -> Iterator[None]:
         raise
     except (base.UserError, text.TextError) as error:
         raise ConfigError(str(error)) from error
-    except OSError as error:  # a place that cannot be: a name too long, a link to itself
-        raise ConfigError(f"{text.plain(error.filename)} cannot be used: {error.strerror}") from error
 
 
 POINTS = Range("at least 4 points, at most 100001", lambda n: 4 <= n <= 100_001)
@@ -435,6 +433,8 @@ def common(config: Settings, brought: Brought) -> dict[str, Any]:
     elif config.data is not None:
         data = datasets.npz(config.data)
     else:
+        if config.data_dir is not None:
+            _files.place(config.data_dir, "data_dir")
         data = datasets.load(config.dataset, config.data_dir)
     if _is_own_data(config, brought):
         digests["data"] = data.hash

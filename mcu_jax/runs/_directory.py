@@ -107,9 +107,7 @@ def open_run(resolved: _config.Resolved, *, repair: bool = False) -> Opened:
     config = resolved.config
     name = f"{config.dataset}-{(config.model or '').partition(':')[0]}".replace("/", "-")
     path = pathlib.Path(config.out or f"runs/{config.KIND}-{name}-{_config.digest(resolved.identity())[:8]}")
-    _files.place(path, "out")
-    if path.exists() and not path.is_dir():
-        raise _config.ConfigError(f"the run directory {path} is a file; choose another with --out")
+    check_writable(_files.place(path, "out"))
     whole, asked, less = resolved, resolved, ()
     if (path / CONFIG).exists():
         earlier, there = _earlier(path, type(config))
@@ -123,9 +121,7 @@ def open_run(resolved: _config.Resolved, *, repair: bool = False) -> Opened:
     elif path.is_dir() and any(file.name != _files.new(path / CONFIG).name for file in path.iterdir()):
         raise _config.ConfigError(f"{path} is not empty and not a run directory; choose another with --out")
     stages = pathlib.Path(whole.config.stages) if whole.config.stages else path / "stages"
-    _files.place(stages, "stages")
-    for place in (path, stages):
-        _check_writable(place)
+    check_writable(_files.place(stages, "stages"))
     return Opened(RunDirectory(path, stages, whole, repair), asked, less)
 
 
@@ -149,7 +145,7 @@ def _earlier(path: pathlib.Path, kind: type[_config.Settings]) -> tuple[_config.
         with _config.checking():
             found = _config.from_mapping({**values, "kind": kind.KIND}, kind) if job == kind.KIND else None
             there = _config.identity(values, kind)
-    except (_config.ConfigError, _files.DamagedFileError, KeyError) as error:
+    except (_config.ConfigError, _files.DamagedFileError, KeyError, OSError) as error:
         raise _config.ConfigError(
             f"{path} cannot be gone on with, its {CONFIG} is damaged ({error}): choose another directory with --out; "
             f"with --stages {path / 'stages'} nothing finished is computed again"
@@ -182,11 +178,12 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _check_writable(place: pathlib.Path) -> None:
+def check_writable(place: pathlib.Path, flags: str = "--out or --stages") -> None:
+    """Raises ConfigError for a place that nothing can be written to."""
     there = next(part for part in (place.absolute(), *place.absolute().parents) if part.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         what = "cannot be written to" if there.is_dir() else "is a file"
-        raise _config.ConfigError(f"{place} cannot be used: {there} {what}; choose another with --out or --stages")
+        raise _config.ConfigError(f"{place} cannot be used: {there} {what}; choose another with {flags}")
 
 
 def index(directory: pathlib.Path) -> dict[str, dict[str, str]]:

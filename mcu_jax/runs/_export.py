@@ -33,6 +33,7 @@ def export(
     """
     with _config.checking():
         directory, to = _files.place(directory, "run"), _files.place(to, "to")
+        _directory.check_writable(to, "--to")
         if to.exists() and not checkpoint.exists(to) and (not to.is_dir() or any(to.iterdir())):
             raise _config.ConfigError(f"{text.plain(to)} is there already, and is no checkpoint; choose another place")
         if method is not None and t is not None:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mcu_jax import base, checkpoint, registry, splits, text
+from mcu_jax.runs import _files
 
 LARGEST_FILE = 100_000_000
 """Bytes of a list of indices."""
@@ -84,6 +85,7 @@ def params(place: str, like: Any, setting: str) -> tuple[base.Params, str]:
     leaf that differs, and both shapes; and where it is damaged.
     """
     shown = text.plain(place)
+    _files.place(place, setting)
     if not checkpoint.exists(place):
         if (pathlib.Path(place) / "stages.json").exists():
             raise base.UserError(
