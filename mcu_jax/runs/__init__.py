@@ -1,6 +1,5 @@
 """A run: a configuration to finished stages to one directory of results, which the same command goes on with."""
 
-from mcu_jax.runs._config import ConfigError, Train, read_yaml, settings
 from mcu_jax.runs._connect_config import ConnectConfig
 from mcu_jax.runs._directory import load
 from mcu_jax.runs._environment import environment
@@ -8,6 +7,7 @@ from mcu_jax.runs._export import export
 from mcu_jax.runs._jobs import Run, connect, from_mapping, from_yaml, plan, unlearn
 from mcu_jax.runs._observer import InterruptedRunError, Observer, Silent
 from mcu_jax.runs._progress import Progress
+from mcu_jax.runs._settings import ConfigError, Train, read_yaml, settings
 from mcu_jax.runs._stages import Diverged
 from mcu_jax.runs._tidy import read_results, read_table
 from mcu_jax.runs._unlearn_config import Config, MaskConfig, resolve

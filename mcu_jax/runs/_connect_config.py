@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from mcu_jax import base, datasets, methods, registry, text
 from mcu_jax import connect as connecting
 from mcu_jax.base import Count, Positive, Range
-from mcu_jax.runs import _config
-from mcu_jax.runs._config import FEW, POINTS, ConfigError
+from mcu_jax.runs import _config, _settings
+from mcu_jax.runs._settings import FEW, POINTS, ConfigError
 
 GRIDS = ("methods", "seeds", "curriculum", "optimizer", "sizes")
 OBJECTIVES = ("neutral", "a", "b")
@@ -27,7 +27,7 @@ RUNS = Range("1 to 1000 of them", lambda n: 1 <= n <= 1000)
 
 
 @dataclasses.dataclass(frozen=True)
-class ConnectConfig(_config.Settings):
+class ConnectConfig(_settings.Settings):
     """Connect models unlearned in different ways from one original: barriers, metrics on the way, similarity.
 
     Give both ends, --a and --b, or a --grid of pairs. `mcu-jax list` shows every NAME with its hyper-parameters, which
@@ -155,9 +155,9 @@ def resolve(config: ConnectConfig, model: base.Model | None = None, data: datase
     model, data: in place of those that the configuration would name. Raises ConfigError: what was expected, what was
     given, what to do.
     """
-    with _config.checking():
+    with _settings.checking():
         brought = _config.Brought(model, data)
-        config = _config.named(_config.checked(config), brought)
+        config = _config.named(_settings.checked(config), brought)
         recipe = _config.recipe(config, brought)
         trained = any(_config.curve(spec)[1] for spec in config.curve)
         connection = recipe["connection"] if trained else {}

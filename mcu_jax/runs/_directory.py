@@ -13,7 +13,7 @@ import yaml
 
 from mcu_jax import checkpoint, splits, text
 from mcu_jax.base import Params, Path
-from mcu_jax.runs import _config, _environment, _files, _graph, _stages
+from mcu_jax.runs import _config, _environment, _files, _graph, _settings, _stages
 
 CONFIG = "config.yaml"
 
@@ -44,7 +44,7 @@ class RunDirectory:
             self.stages.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             where = f"{text.plain(error.filename)}: {error.strerror}"
-            raise _config.ConfigError(f"{where}; choose another place with --out or --stages") from error
+            raise _settings.ConfigError(f"{where}; choose another place with --out or --stages") from error
         for name, indices in self.indices.items():
             file = self._split_file(name)
             if not file.exists() or self.repair:
@@ -57,7 +57,7 @@ class RunDirectory:
     def _config_text(self) -> str:
         values = self.resolved.as_dict()
         # Places too, so that going on needs no flag again; results do not depend on them.
-        places = {name: getattr(self.resolved.config, name) for name in _config.PLACES}
+        places = {name: getattr(self.resolved.config, name) for name in _settings.PLACES}
         values |= {name: os.path.abspath(place) for name, place in places.items() if place}
         methods = {"resolved": values.pop("resolved")}
         return (
@@ -119,7 +119,7 @@ def open_run(resolved: _config.Resolved, *, repair: bool = False) -> Opened:
         # What was made with more points is not thinned out.
         asked = resolved.changed(points=grown["points"]) if less and is_part else whole
     elif path.is_dir() and any(file.name != _files.new(path / CONFIG).name for file in path.iterdir()):
-        raise _config.ConfigError(f"{path} is not empty and not a run directory; choose another with --out")
+        raise _settings.ConfigError(f"{path} is not empty and not a run directory; choose another with --out")
     stages = pathlib.Path(whole.config.stages) if whole.config.stages else path / "stages"
     check_writable(_files.place(stages, "stages"))
     return Opened(RunDirectory(path, stages, whole, repair), asked, less)
@@ -136,22 +136,22 @@ def _is_less(asked: Any, grown: Any) -> bool:
     return set(asked) != set(grown) if isinstance(grown, tuple) else asked < grown
 
 
-def _earlier(path: pathlib.Path, kind: type[_config.Settings]) -> tuple[_config.Settings, dict[str, Any]]:
+def _earlier(path: pathlib.Path, kind: type[_settings.Settings]) -> tuple[_settings.Settings, dict[str, Any]]:
     """What a run directory was made with: the configuration, and what makes it another run."""
     try:
         _files.check_sealed(path / CONFIG)
-        values = _config.read_yaml(path / CONFIG)
+        values = _settings.read_yaml(path / CONFIG)
         job = values.get("kind", kind.KIND)
-        with _config.checking():
-            found = _config.from_mapping({**values, "kind": kind.KIND}, kind) if job == kind.KIND else None
+        with _settings.checking():
+            found = _settings.from_mapping({**values, "kind": kind.KIND}, kind) if job == kind.KIND else None
             there = _config.identity(values, kind)
-    except (_config.ConfigError, _files.DamagedFileError, KeyError, OSError) as error:
-        raise _config.ConfigError(
+    except (_settings.ConfigError, _files.DamagedFileError, KeyError, OSError) as error:
+        raise _settings.ConfigError(
             f"{path} cannot be gone on with, its {CONFIG} is damaged ({error}): choose another directory with --out; "
             f"with --stages {path / 'stages'} nothing finished is computed again"
         ) from error
     if found is None:
-        raise _config.ConfigError(f"{path} is a run of `mcu-jax {job}`; choose another directory with --out")
+        raise _settings.ConfigError(f"{path} is a run of `mcu-jax {job}`; choose another directory with --out")
     return found, there
 
 
@@ -164,7 +164,7 @@ def _refuse_other(
     own = [name for name in different if not name.startswith("resolved.")] or different
     if own:
         told = "; ".join(f"{name} is {old.get(name)} there, {new.get(name)} asked for" for name in own)
-        raise _config.ConfigError(
+        raise _settings.ConfigError(
             f"{path} is a run of another configuration: {told}. Only its {' and '.join(extendable)} may change: "
             "choose another directory with --out"
         )
@@ -183,20 +183,20 @@ def check_writable(place: pathlib.Path, flags: str = "--out or --stages") -> Non
     there = next(part for part in (place.absolute(), *place.absolute().parents) if part.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         what = "cannot be written to" if there.is_dir() else "is a file"
-        raise _config.ConfigError(f"{place} cannot be used: {there} {what}; choose another with {flags}")
+        raise _settings.ConfigError(f"{place} cannot be used: {there} {what}; choose another with {flags}")
 
 
 def index(directory: pathlib.Path) -> dict[str, dict[str, str]]:
     """Where the stages of a run lie in its directory, by label and seed. Raises ConfigError where there is no run."""
     file = directory / "stages.json"
     if not file.exists():
-        raise _config.ConfigError(
+        raise _settings.ConfigError(
             f"{directory} is not a run directory, or its run has not begun: there is no {file.name} in it"
         )
     try:
         return json.loads(file.read_text())
     except ValueError as error:
-        raise _config.ConfigError(f"{file} is damaged; the same command again writes it anew") from error
+        raise _settings.ConfigError(f"{file} is damaged; the same command again writes it anew") from error
 
 
 def load(directory: str | os.PathLike[str], *, seed: int | None = None, stage: str = "path") -> Path | Params:
@@ -211,16 +211,16 @@ def load(directory: str | os.PathLike[str], *, seed: int | None = None, stage: s
 
     def read(name: str) -> Any:
         if name not in stages:
-            raise _config.ConfigError(f"there is no stage {name!r}; there are: {', '.join(stages)}")
+            raise _settings.ConfigError(f"there is no stage {name!r}; there are: {', '.join(stages)}")
         chosen = str(seed) if seed is not None else next(iter(stages[name]))
         if chosen not in stages[name]:
-            raise _config.ConfigError(f"there is no seed {chosen}; there are: {', '.join(stages[name])}")
+            raise _settings.ConfigError(f"there is no seed {chosen}; there are: {', '.join(stages[name])}")
         place = directory / stages[name][chosen]
         if not checkpoint.exists(place):
-            raise _config.ConfigError(f"stage {name!r} of seed {chosen} is not finished; run the same command again")
+            raise _settings.ConfigError(f"stage {name!r} of seed {chosen} is not finished; run the same command again")
         meta, tree = _stages.read(place)
         if meta["diverged"] is not None:
-            raise _config.ConfigError(
+            raise _settings.ConfigError(
                 f"stage {name!r} of seed {chosen} diverged at step {meta['diverged']}: it has no model"
             )
         # The stage of MCU as a baseline holds its t* beside the parameters.
@@ -229,7 +229,7 @@ def load(directory: str | os.PathLike[str], *, seed: int | None = None, stage: s
     if stage != "path":
         return read(stage)
     inner = read("path")["inner"]
-    return Path(read("original"), inner, read(_config.read_yaml(directory / CONFIG)["pre"]))
+    return Path(read("original"), inner, read(_settings.read_yaml(directory / CONFIG)["pre"]))
 
 
 def _dump(values: Mapping[str, Any]) -> str:

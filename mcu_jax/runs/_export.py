@@ -10,7 +10,8 @@ from typing import Any
 import jax
 
 from mcu_jax import base, checkpoint, datasets, splits, text, training
-from mcu_jax.runs import _config, _connect_config, _directory, _files, _jobs, _unlearn_config
+from mcu_jax.runs import _config, _connect_config, _directory, _files, _jobs, _settings, _unlearn_config
+from mcu_jax.runs._settings import ConfigError
 
 
 def export(
@@ -31,15 +32,15 @@ def export(
     the path's. model, data: as given to the run. Gives what was exported. Raises ConfigError for a run or a model there
     is not, DamagedCheckpointError.
     """
-    with _config.checking():
+    with _settings.checking():
         directory, to = _files.place(directory, "run"), _files.place(to, "to")
         _directory.check_writable(to, "--to")
         if to.exists() and not checkpoint.exists(to) and (not to.is_dir() or any(to.iterdir())):
-            raise _config.ConfigError(f"{text.plain(to)} is there already, and is no checkpoint; choose another place")
+            raise ConfigError(f"{text.plain(to)} is there already, and is no checkpoint; choose another place")
         if method is not None and t is not None:
-            raise _config.ConfigError("give either t, a point of the path, or a method, not both")
+            raise ConfigError("give either t, a point of the path, or a method, not both")
         if not (directory / _directory.CONFIG).exists():
-            raise _config.ConfigError(f"{text.plain(directory)} is not a run directory")
+            raise ConfigError(f"{text.plain(directory)} is not a run directory")
         config = _jobs.from_yaml(directory / _directory.CONFIG)
         resolve: Any = _unlearn_config.resolve if config.KIND == "unlearn" else _connect_config.resolve
         resolved = resolve(config, model, data)
@@ -52,9 +53,7 @@ def export(
             t = _point(directory, seed, "best" if t is None else t)
             params = jax.jit(_config.path_curve(config.curve)[0])(path, t)
         else:
-            raise _config.ConfigError(
-                "a run of connect has no chosen point of a path; give a method, as original or npo"
-            )
+            raise ConfigError("a run of connect has no chosen point of a path; give a method, as original or npo")
         retain = splits.load(directory / "splits" / f"seed-{seed}.json", resolved.data.hash).retain
         made = {"params": params, "stats": _stats(resolved, params, retain)}
         exported = {"run": str(directory), "seed": seed, "method": method or "mcu", "t": t}
@@ -67,7 +66,7 @@ def _check_model(directory: pathlib.Path, resolved: _config.Resolved, method: st
     names = ("original", "retrain", *resolved.methods)
     models = [stage for stage in _directory.index(directory) if stage in names or stage.startswith("continued: ")]
     if method not in models:
-        raise _config.ConfigError(
+        raise ConfigError(
             f"this run has no model {text.show(method)}; it has: {', '.join(models)}. Points of its path are asked for "
             "by t"
         )
@@ -80,7 +79,7 @@ def _point(directory: pathlib.Path, seed: int, t: float | str) -> float:
             rows = json.loads((directory / "results.json").read_text())["rows"]
             return next(float(row["t"]) for row in rows if (row["method"], row["seed"]) == ("mcu", seed))
         except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
-            raise _config.ConfigError(
+            raise ConfigError(
                 f"seed {seed} of {text.plain(directory)} has no finished choice of t; give the run's command again"
             ) from error
     try:
@@ -88,7 +87,7 @@ def _point(directory: pathlib.Path, seed: int, t: float | str) -> float:
     except ValueError:
         value = float("nan")
     if not 0 <= value <= 1:
-        raise _config.ConfigError(f"t is best or a number from 0 to 1, given {text.show(t)}")
+        raise ConfigError(f"t is best or a number from 0 to 1, given {text.show(t)}")
     return value
 
 

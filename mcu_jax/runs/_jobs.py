@@ -17,6 +17,7 @@ from mcu_jax.runs import (
     _graph,
     _observer,
     _runner,
+    _settings,
     _stages,
     _tasks,
     _tidy,
@@ -26,7 +27,7 @@ from mcu_jax.runs import (
 from mcu_jax.runs._connect_config import ConnectConfig
 from mcu_jax.runs._unlearn_config import Config
 
-_JOBS: dict[type[_config.Settings], Any] = {
+_JOBS: dict[type[_settings.Settings], Any] = {
     Config: (_unlearn_config.resolve, _unlearn.graph, _unlearn.results),
     ConnectConfig: (_connect_config.resolve, _connect.graph, _connect_results.results),
 }
@@ -41,15 +42,15 @@ def from_mapping(values: Mapping[str, Any], kind: type[Any] | None = None) -> An
     if kind is None:
         kinds = {job.KIND: job for job in _JOBS}
         name = values.get("kind", Config.KIND)
-        with _config.checking():
+        with _settings.checking():
             registry.check(name, kinds, "job")
         kind = kinds[name]
-    return _config.from_mapping(values, kind)
+    return _settings.from_mapping(values, kind)
 
 
 def from_yaml(file: str | pathlib.Path, kind: type[Any] | None = None) -> Any:
     """The same from a YAML file. Raises ConfigError where it cannot be read, or holds something else."""
-    return from_mapping(_config.read_yaml(file), kind)
+    return from_mapping(_settings.read_yaml(file), kind)
 
 
 class Run(NamedTuple):
@@ -105,24 +106,24 @@ def plan(config: Config | ConnectConfig) -> tuple[dict[str, Any], list[tuple[str
 
 
 def _open(
-    config: _config.Settings, model: base.Model | None, data: datasets.Data | None, *, repair: bool
+    config: _settings.Settings, model: base.Model | None, data: datasets.Data | None, *, repair: bool
 ) -> tuple[_directory.Opened, _graph.Graph]:
     if type(config) not in _JOBS:
-        raise _config.ConfigError(f"a job takes a Config or a ConnectConfig, given a {type(config).__name__}")
+        raise _settings.ConfigError(f"a job takes a Config or a ConnectConfig, given a {type(config).__name__}")
     _config.check_brought(model, data)
     resolve, graph, _ = _JOBS[type(config)]
-    with _config.checking():
+    with _settings.checking():
         resolved = resolve(config, model, data)
         _config.check_size(resolved)
         opened = _directory.open_run(resolved, repair=repair)
     try:
         return opened, graph(opened.directory.resolved, opened.directory)
     except base.UserError as error:
-        raise _config.ConfigError(str(error)) from error
+        raise _settings.ConfigError(str(error)) from error
 
 
 def _run(
-    config: _config.Settings,
+    config: _settings.Settings,
     observer: _observer.Observer,
     model: base.Model | None,
     data: datasets.Data | None,

@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar
 
 from mcu_jax import base, connect, datasets, registry, text
 from mcu_jax.base import Count, Fraction, Positive
-from mcu_jax.runs import _config, _own
-from mcu_jax.runs._config import FEW, POINTS, ConfigError
+from mcu_jax.runs import _config, _own, _settings
+from mcu_jax.runs._settings import FEW, POINTS, ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class MaskConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(_config.Settings):
+class Config(_settings.Settings):
     """Unlearn along a path: original, retrained, pre-unlearned model, path, sweep, choice of t, for several seeds.
 
     A recipe is what a data set and model need; --dry-run shows what every setting comes to. `mcu-jax list` shows
@@ -89,9 +89,9 @@ def resolve(config: Config, model: base.Model | None = None, data: datasets.Data
     model, data: in place of those that the configuration would name. Raises ConfigError: what was expected, what was
     given, what to do.
     """
-    with _config.checking():
+    with _settings.checking():
         brought = _config.Brought(model, data)
-        config = _config.named(_config.checked(config), brought)
+        config = _config.named(_settings.checked(config), brought)
         recipe = _config.recipe(config, brought)
         registry.check(config.mask.kind, connect.MASKS, "mask kind")
         mask = _mask(config.mask, recipe["mask"])
