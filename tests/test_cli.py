@@ -229,7 +229,7 @@ def test_a_configuration_of_another_command_is_refused(connected: runs.Run, caps
         (["unlearn", "--data-dir", "empty"], "data_dir has no effect with digits, which is embedded"),
         (["unlearn", "--mask.kind", "none", "--mask.keep", "0.3"], "mask.keep has no effect with mask kind none"),
         (["unlearn", "--baselines", "mcu:mask=none,keep=0.2"], "keep and retain_filter have no effect without a mask"),
-        (["unlearn", "--model", "preresnet"], "Sizes that are not asked for"),
+        (["unlearn", "--train-size", "1200"], "Sizes that are not asked for"),
         (
             ["connect", "--grid", "sizes", "--sizes", "9" * 26, "0.1"],
             "sizes takes fractions inside (0, 1), given (1e+26, 0.1)",
