@@ -26,7 +26,9 @@ def test_parse_reads_names_and_options(text: str, expected: tuple) -> None:
     assert registry.parse(text) == expected
 
 
-@given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.floats(allow_nan=False), max_size=4))
+@given(
+    st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.floats(allow_nan=False), min_size=1, max_size=4)
+)
 def test_parse_inverts_writing(options: dict[str, float]) -> None:
     written = "name:" + ",".join(f"{key}={value!r}" for key, value in options.items())
     assert registry.parse(written) == ("name", options)
