@@ -359,7 +359,7 @@ def test_a_fresh_model_is_trained_on_its_rows_alone(problem: Problem) -> None:
     chex.assert_trees_all_equal(train(spoilt), params)
     assert accuracy(train(problem.data, augment=spoil)) < accuracy(params) - 0.2
     cosine = optax.cosine_decay_schedule(0.1, 3 * training.steps_per_epoch(len(rows), 32))
-    chex.assert_trees_all_close(train(problem.data, lr=cosine), params, rtol=1e-5)
+    chex.assert_trees_all_close(train(problem.data, lr=cosine), params, rtol=1e-4, atol=1e-6)
     chex.assert_trees_all_close(
         methods.retrain(problem, KEY, lr=optax.constant_schedule(0.0), epochs=1),
         methods.retrain(problem, KEY, lr=1e-30, epochs=1),
