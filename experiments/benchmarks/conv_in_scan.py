@@ -4,9 +4,9 @@ Shows: why models/_conv.py exists. Inside a while loop XLA's CPU backend takes a
 convolution; a custom_vjp of matmuls and plain convolutions does not meet it.
 Run: python experiments/benchmarks/conv_in_scan.py
 Time: about 1.5 minutes on 2 shared x86-64 CPU cores, jax 0.10.2.
-Result: in scan, XLA's gradients took 76 times as long as ours for the weights (2.1 against 0.028 s), 6.6 times for
-    the input (0.25 against 0.038 s), 26 times for a PreResNet-20 training step on 32 images (4.5 against 0.17 s).
-    All figures: experiments/results/conv_in_scan.json. The machine was shared: ratios hold, seconds do not.
+Result: in scan, XLA's gradients took 33 times as long as ours for the weights (0.95 against 0.029 s), 9 times for
+    the input (0.10 against 0.011 s), 13 times for a PreResNet-20 training step on 32 images (2.3 against 0.17 s).
+    All figures: experiments/results/conv_in_scan.json.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ Shows: on a CPU a convolutional network wants a loop over t and a dense one all 
 does.
 Run: python experiments/benchmarks/sweep_chunks.py
 Time: 20 seconds on 2 x86-64 CPU cores, jax 0.10.2.
-Result: cnn: the loop takes 0.29 times as long as the vmap. mlp: 1.28 times. chunk=None takes 1.09 and 1.31 times as
-    long as the better one: choosing costs about a millisecond, which shows on so small a network.
-    All figures: experiments/results/sweep_chunks.json. Other work ran beside it: ratios hold, seconds do not.
+Result: cnn: the loop takes 0.31 times as long as the vmap. mlp: 0.71 times (elsewhere 1.28), so that what chunk=None
+    takes, the vmap, is 1.30 times slower there than the loop: it depends on the processor.
+    All figures: experiments/results/sweep_chunks.json.
 """
 
 from __future__ import annotations
