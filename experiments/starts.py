@@ -74,7 +74,7 @@ def line(start: str, results: report.Results) -> str:
     shown = [spread(gaps.value[gaps.subject == method], 100) for method in ("original", start, "linear", "mcu")]
     best = spread(gaps.t[gaps.subject == "mcu"], 1)
     trained = [path for path in results.summary["paths"] if path["curve"] != "linear"]
-    improved = sum(bool(path["effective_region"]) for path in trained)
+    improved = sum(bool(path["effective_region"]["accuracy"]) for path in trained)
     return f"| {start} | {' | '.join(shown)} | {best} | {improved} of {len(trained)} |"
 
 

@@ -26,6 +26,7 @@ from mcu_jax import (
     optimizers,
     registry,
     report,
+    rules,
     runs,
     text,
 )
@@ -307,6 +308,7 @@ _LISTED = {
     "optimizers": optimizers,
     "curricula": curricula,
     "curves": curves,
+    "rules": rules,
     "models": models,
     "metrics": metrics,
 }
@@ -338,7 +340,7 @@ def _first_line(function: Any) -> str:
 
 
 def _options(function: Any, title: str) -> str:
-    if title in ("curves", "metrics"):
+    if title in ("curves", "rules", "metrics"):
         return ""
     options = [f"{name}={value}" for name, value in registry.schema(function).items()]
     return f" [{', '.join(options)}]" if options else ""

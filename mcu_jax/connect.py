@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
-from mcu_jax import curves, losses, masks, metrics, optimizers, outputs, paths, training, trees
+from mcu_jax import curves, losses, masks, optimizers, outputs, rules, training, trees
 from mcu_jax.base import Batch, Curve, Mask, NonNegative, Params, Path, Problem, RandomKey, UserError
 
 ADAPTIVE = "adaptive"
@@ -32,19 +32,8 @@ class PathInfo(NamedTuple):
     """losses: of every step, in nats. targets: accuracies to reach. mask: None where all weights move."""
 
     losses: Float[Array, "steps"]
-    targets: paths.Targets
+    targets: rules.Targets
     mask: MaskInfo | None
-
-
-@jax.jit
-def targets(problem: Problem) -> paths.Targets:
-    """Cal_r = accuracy of θ_o on D; Cal_f = accuracy of θ_o on D_v, or 0 where a class is forgotten."""
-    original = metrics.evaluate(problem, problem.params)
-    sizes = [len(rows) for rows in (problem.retain, problem.forget)]
-    parts = zip((original.retain, original.forget), sizes, strict=True)
-    hits = [metrics.accuracy(scores) * size for scores, size in parts]
-    unseen = jnp.zeros(()) if problem.forget_test is not None else metrics.accuracy(original.validation)
-    return paths.Targets(retain=(hits[0] + hits[1]) / sum(sizes), forget=unseen)
 
 
 def mcu_mask(
@@ -70,7 +59,7 @@ _two_stages = jax.jit(masks.mcu, static_argnames=("keep", "retain_filter"))
 
 
 def adaptive_beta(
-    forget_accuracy: Float[Any, ""], retain_accuracy: Float[Any, ""], targets: paths.Targets
+    forget_accuracy: Float[Any, ""], retain_accuracy: Float[Any, ""], targets: rules.Targets
 ) -> Float[Array, ""]:
     """MCU's adaptive forgetting penalty for one batch, one of `BETAS` (Shi & Wang 2025, arXiv 2505.10859).
 
@@ -118,7 +107,7 @@ def mcu(
     mask_key, half_key, fit_key = jax.random.split(key, 3)
     if isinstance(mask, str):
         mask = mcu_mask(problem, mask_key, kind=mask, keep=keep, retain_filter=retain_filter)
-    goal = targets(problem)
+    goal = rules.targets(problem)
     half_size = max(1, round(retain_fraction * len(problem.retain)))
     half = jax.random.permutation(half_key, len(problem.retain))[:half_size]
     mixed = training.mix(problem.forget, jnp.asarray(problem.retain)[half])
@@ -141,7 +130,7 @@ def mcu(
 
 def _penalised(
     problem: Problem,
-    goal: paths.Targets,
+    goal: rules.Targets,
     beta: float | Float[Any, ""] | None,
     params: Params,
     batches: tuple[tuple[Batch, Bool[Array, "n"]]],

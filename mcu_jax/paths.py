@@ -13,25 +13,19 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
-from mcu_jax import curves, metrics, outputs, training, trees
+from mcu_jax import curves, metrics, outputs, rules, training, trees
 from mcu_jax.base import Batch, Curve, Evaluation, Path, Problem, UserError
+from mcu_jax.rules import Rule
 
 GRID = 1001
-"""Points of the fine grid on [0, 1] on which a gap is minimised."""
-
-
-class Targets(NamedTuple):
-    """The accuracies an unlearned model should have on D_r and D_f, as fractions."""
-
-    retain: Float[Any, ""]
-    forget: Float[Any, ""]
+"""Points of the fine grid on [0, 1] on which a score is minimised."""
 
 
 class Choice(NamedTuple):
-    """A point on a path: t in [0, 1] (never an index), and its gap to the targets, as a fraction."""
+    """A point on a path: t in [0, 1] (never an index), and the score that a rule gives the model there."""
 
     t: Float[Any, ""]
-    gap: Float[Any, ""]
+    score: Float[Any, ""]
 
 
 def points(count: int) -> np.ndarray:
@@ -172,22 +166,17 @@ def _evaluate(
 
 
 @jax.jit
-def accuracies(evaluation: Evaluation) -> tuple[Float[Array, "T"], Float[Array, "T"]]:
-    """(accuracy on D_r, accuracy on D_f) at every t, from an evaluation along a path."""
-    return jax.vmap(metrics.accuracy)(evaluation.retain), jax.vmap(metrics.accuracy)(evaluation.forget)
+def standings(evaluation: Evaluation) -> rules.Standing:
+    """What rules look at, at every t [T], from an evaluation along a path."""
+    return jax.vmap(rules.standing)(evaluation)
 
 
-def gap(retain: Float[Any, "*T"], forget: Float[Any, "*T"], targets: Targets) -> Float[Array, "*T"]:
-    """½ (|Acc_r − Cal_r| + |Acc_f − Cal_f|), as a fraction. Best: 0."""
-    return 0.5 * (jnp.abs(jnp.asarray(retain) - targets.retain) + jnp.abs(jnp.asarray(forget) - targets.forget))
-
-
-def fine_gap(
-    ts: np.ndarray, retain: Float[Any, "T"], forget: Float[Any, "T"], targets: Targets
+def fine_scores(
+    ts: np.ndarray, standings: rules.Standing, targets: rules.Targets, rule: Rule = rules.accuracy
 ) -> Float[Array, "grid"]:
-    """`gap` on `GRID` points of [0, 1], through a cubic not-a-knot spline of each accuracy, clipped to [0, 1].
+    """The rule's score on `GRID` points of [0, 1], through a cubic not-a-knot spline of each value, clipped to [0, 1].
 
-    ts: known when compiling, increasing from 0 to 1, at least 4 (else UserError). Traceable in the accuracies.
+    ts: known when compiling, increasing from 0 to 1, at least 4 (else UserError). Traceable in the standings.
     """
     ts = np.asarray(ts, np.float64)
     if len(ts) < 4:
@@ -196,65 +185,74 @@ def fine_gap(
 
     # A spline is linear in its values, so one matrix serves every path of a sweep, also under vmap.
     basis = jnp.asarray(CubicSpline(ts, np.eye(len(ts)), bc_type="not-a-knot")(np.linspace(0, 1, GRID)), jnp.float32)
-    return _spline_gap(basis, jnp.asarray(retain, jnp.float32), jnp.asarray(forget, jnp.float32), targets)
+    values = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), standings)
+    return _spline_scores(basis, values, targets, rule=rule)
 
 
-@jax.jit
-def _spline_gap(basis: Array, retain: Array, forget: Array, targets: Targets) -> Float[Array, "grid"]:
+@functools.partial(jax.jit, static_argnames=("rule",))
+def _spline_scores(
+    basis: Array, standings: rules.Standing, targets: rules.Targets, *, rule: Rule
+) -> Float[Array, "grid"]:
     smooth = functools.partial(jnp.matmul, basis, precision=jax.lax.Precision.HIGHEST)
-    return gap(jnp.clip(smooth(retain), 0, 1), jnp.clip(smooth(forget), 0, 1), targets)
+    return rule(jax.tree.map(lambda values: jnp.clip(smooth(values), 0, 1), standings), targets)
 
 
 def best_t(
-    ts: np.ndarray, retain: Float[Any, "T"], forget: Float[Any, "T"], targets: Targets, forget_size: int
+    ts: np.ndarray,
+    standings: rules.Standing,
+    targets: rules.Targets,
+    forget_size: int,
+    rule: Rule = rules.accuracy,
 ) -> Choice:
-    """The point of smallest `fine_gap`: the smallest t within half a forget example, ¼ · 1/|D_f|, of the minimum.
+    """The point of the smallest of `fine_scores`: the smallest t within half a forget example, ¼ · 1/|D_f|, of it.
 
-    Accuracy moves in steps of 1/|D_f|, so the gap has flat bottoms; of equals the one nearest θ_o is taken, but never
-    one before a point that meets both targets. (Shi & Wang 2025, arXiv 2505.10859, search [0.75, 1] for the bare
-    minimum.) The gap given is the spline's: `choose` evaluates it. Traceable in the accuracies.
+    Accuracy moves in steps of 1/|D_f|, so its score has flat bottoms; of equals the one nearest θ_o is taken, but never
+    one before a point that has a score of 0. (Shi & Wang 2025, arXiv 2505.10859, search [0.75, 1] for the bare
+    minimum.) The score given is the spline's: `choose` evaluates it. Traceable in the standings.
     """
-    return _first_within(jnp.linspace(0, 1, GRID), fine_gap(ts, retain, forget, targets), 0.25 / forget_size)
+    return _first_within(jnp.linspace(0, 1, GRID), fine_scores(ts, standings, targets, rule), 0.25 / forget_size)
 
 
 @jax.jit
-def _first_within(ts: Float[Array, "n"], gaps: Float[Array, "n"], tolerance: Any) -> Choice:
-    least = jnp.min(gaps)
-    first = jnp.argmax(gaps <= least + jnp.where(least <= _EXACT, _EXACT, tolerance))
-    return Choice(ts[first], gaps[first])
+def _first_within(ts: Float[Array, "n"], scores: Float[Array, "n"], tolerance: Any) -> Choice:
+    least = jnp.min(scores)
+    first = jnp.argmax(scores <= least + jnp.where(least <= _EXACT, _EXACT, tolerance))
+    return Choice(ts[first], scores[first])
 
 
 _EXACT = 1e-6
-"""A gap of no more is rounding: the point meets both targets."""
+"""A score of no more is rounding: the point has what it should."""
 
 
 def choose(
     problem: Problem,
     path: Path,
     ts: np.ndarray,
-    accuracies: tuple[Float[Any, "T"], Float[Any, "T"]],
-    targets: Targets,
+    standings: rules.Standing,
+    targets: rules.Targets,
     curve: Curve = curves.bezier,
+    rule: Rule = rules.accuracy,
 ) -> Choice:
-    """`best_t` with the gap the model there really has; an evaluated point of a path instead, where that is better.
+    """`best_t` with the score the model there really has; an evaluated point of a path instead, where that is better.
 
-    accuracies: on D_r and D_f at ts. Of equally good evaluated points the one nearest θ_o, as in `best_t`. Traceable.
+    standings: at ts. Both ends are among them: at t = 0 the choice is to stay at θ_o, at t = 1 to take θ_p. Of equally
+    good evaluated points the one nearest θ_o, as in `best_t`. Traceable.
     """
     size = len(problem.forget)
-    guess = best_t(ts, *accuracies, targets, size)
-    there = metrics.evaluate(problem, curve(path, guess.t))
-    realised = gap(metrics.accuracy(there.retain), metrics.accuracy(there.forget), targets)
-    evaluated = _first_within(jnp.asarray(ts, jnp.float32), gap(*accuracies, targets), 0.25 / size)
-    better = evaluated.gap < realised - _EXACT
-    return Choice(jnp.where(better, evaluated.t, guess.t), jnp.where(better, evaluated.gap, realised))
+    guess = best_t(ts, standings, targets, size, rule)
+    there = rules.standing(metrics.evaluate(problem, curve(path, guess.t)))
+    realised = rule(there, targets)
+    evaluated = _first_within(jnp.asarray(ts, jnp.float32), rule(standings, targets), 0.25 / size)
+    better = evaluated.score < realised - _EXACT
+    return Choice(jnp.where(better, evaluated.t, guess.t), jnp.where(better, evaluated.score, realised))
 
 
 def effective_region(
-    ts: np.ndarray, retain: Float[Any, "T"], forget: Float[Any, "T"], targets: Targets
+    ts: np.ndarray, standings: rules.Standing, targets: rules.Targets, rule: Rule = rules.accuracy
 ) -> list[tuple[float, float]]:
-    """The maximal intervals [a, b] of t, to a grid of 1/1000, where the gap is smaller than at t = 1."""
-    gaps = np.asarray(fine_gap(ts, retain, forget, targets))
-    inside = np.concatenate([[False], gaps < gaps[-1] - 1e-6, [False]])
+    """The maximal intervals [a, b] of t, to a grid of 1/1000, where the rule's score is lower than at t = 1."""
+    scores = np.asarray(fine_scores(ts, standings, targets, rule))
+    inside = np.concatenate([[False], scores < scores[-1] - 1e-6, [False]])
     edges = np.flatnonzero(np.diff(inside.astype(int)))
     return [(float(a) / (GRID - 1), float(b - 1) / (GRID - 1)) for a, b in edges.reshape(-1, 2)]
 
@@ -371,9 +369,10 @@ class Interior(NamedTuple):
 
 
 def interior(scores: Float[Any, "T"]) -> Interior:
-    """Whether a path holds better models than its ends, by any score whose best value is 0, such as `gap`.
+    """Whether a path holds better models than its ends, by any score whose best value is 0, such as a rule's.
 
-    To choose on D_v and report on D_t, the score is `gap` with D_v's accuracy, and θ_o's there, in place of D_r's.
+    To choose on D_v and report on D_t, the score is `rules.accuracy` with D_v's accuracy, and θ_o's there, in place of
+    D_r's.
     Raises UserError for fewer than 3 points.
     """
     scores = jnp.asarray(scores)

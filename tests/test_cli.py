@@ -32,6 +32,7 @@ from mcu_jax import (
     models,
     optimizers,
     registry,
+    rules,
     runs,
 )
 
@@ -67,7 +68,7 @@ def test_help_shows_every_flag_and_nothing_internal(capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().out
     flags = """dataset data-dir data original sample device repair
     train-size validation-size model train.epochs train.lr train.batch-size forget pre
-    baselines beta epochs lr curve mask.kind mask.keep mask.retain-filter points seeds out stages quiet dry-run
+    baselines beta epochs lr curve mask.kind mask.keep mask.retain-filter rule points seeds out stages quiet dry-run
     config"""
     for flag in flags.split():
         assert re.search(rf"--{flag}\s", shown), flag
@@ -88,7 +89,7 @@ def test_the_commands_are_told(arguments: list[str], capsys: pytest.CaptureFixtu
 def test_list_gives_every_name_first_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for module in (methods, optimizers, curricula, curves, models, metrics, datasets):
+    for module in (methods, optimizers, curricula, curves, rules, models, metrics, datasets):
         title = module.__name__.rpartition(".")[2] + ":"
         following = lines[lines.index(title) + 1 :][: len(module.NAMES)]
         assert [line.split()[0] for line in following] == list(module.NAMES)

@@ -14,7 +14,7 @@ import optax
 import pytest
 from jax.tree_util import Partial
 
-from mcu_jax import connect, curves, losses, masks, metrics, outputs, paths, sources, training, trees
+from mcu_jax import connect, curves, losses, masks, metrics, outputs, rules, sources, training, trees
 from mcu_jax.base import Path, Problem, UserError
 from mcu_jax.training import _loop
 
@@ -100,24 +100,25 @@ def test_random_mask_is_of_the_realised_size(problem: Problem) -> None:
 def test_adaptive_beta(forget: float, retain: float, cal_r: float, cal_f: float, beta: float) -> None:
     values = (jnp.float32(value) for value in (forget, retain))
     with jax.debug_nans(True):
-        found = connect.adaptive_beta(*values, paths.Targets(jnp.float32(cal_r), jnp.float32(cal_f)))
+        found = connect.adaptive_beta(*values, rules.Targets(jnp.float32(cal_r), jnp.float32(cal_f), 0.0))
     assert float(found) == pytest.approx(beta)
 
 
 def test_adaptive_beta_has_no_gradient() -> None:
-    targets = paths.Targets(0.9, 0.5)
+    targets = rules.Targets(0.9, 0.5, 0.5)
     assert float(jax.grad(lambda a: connect.adaptive_beta(a, jnp.float32(1.0), targets))(0.8)) == 0
 
 
 def test_targets(problem: Problem) -> None:
     found = metrics.evaluate(problem, problem.params)
     right = sum(float(jnp.sum(scores.correct)) for scores in (found.forget, found.retain))
-    goal = connect.targets(problem)
+    goal = rules.targets(problem)
     np.testing.assert_allclose(goal.retain, right / 120, rtol=1e-6)
     np.testing.assert_allclose(goal.forget, metrics.accuracy(found.validation), rtol=1e-6)
-    classwise = connect.targets(dataclasses.replace(problem, forget_test=problem.validation))
+    classwise = rules.targets(dataclasses.replace(problem, forget_test=problem.validation))
     assert float(classwise.forget) == 0
     assert float(classwise.retain) == float(goal.retain)
+    assert float(goal.validation) == float(classwise.validation) == float(goal.forget)
 
 
 # The objective.
@@ -139,7 +140,7 @@ def batch_of(problem: Problem, forget: int, retain: int) -> tuple:
 def objective(problem: Problem, end: Any, inner: Any, batch: tuple, curve: Any, beta: Any) -> Any:
     """MCU's loss at the t that `KEY` draws, and its gradient."""
     now = training.Now(jnp.asarray(0), jnp.asarray(1), KEY, jnp.asarray(0))
-    goal = paths.Targets(jnp.float32(0.9), jnp.float32(0.2))
+    goal = rules.Targets(jnp.float32(0.9), jnp.float32(0.2), jnp.float32(0.5))
     beta = None if beta is None else jnp.asarray(beta)
     at_t = Partial(connect._penalised, problem, goal, beta)
     along = connect._along(curve, connect.SAMPLING["uniform"])

@@ -31,6 +31,7 @@ from mcu_jax import (
     optimizers,
     paths,
     registry,
+    rules,
     sources,
     training,
     trees,
@@ -258,7 +259,7 @@ def test_mcu_refuses_a_penalty_out_of_range(problem: Problem, unlearned: Any, be
 def test_mcus_path_settings_are_those_of_connect() -> None:
     theirs, ours = (inspect.signature(function).parameters for function in (connect.mcu, methods.mcu))
     settings = {name for name, parameter in theirs.items() if parameter.kind == parameter.KEYWORD_ONLY}
-    assert settings == set(ours) - {"problem", "key", "pre", "points", "full"}
+    assert settings == set(ours) - {"problem", "key", "pre", "points", "rule", "full"}
     assert all(theirs[name].default == ours[name].default for name in settings)
 
 
@@ -749,10 +750,13 @@ def test_mcu_gives_the_model_at_t_and_on_demand_the_whole_path(problem: Problem,
     chex.assert_trees_all_equal(full.params, run("mcu"))
     # The choice is that of the path's own accuracies, without a retrained model.
     ts = paths.points(5)
-    accuracies = paths.accuracies(paths.evaluate(problem, full.path, ts))
-    expected = paths.choose(problem, full.path, ts, accuracies, connect.targets(problem))
+    standings = paths.standings(paths.evaluate(problem, full.path, ts))
+    expected = paths.choose(problem, full.path, ts, standings, rules.targets(problem))
     chex.assert_trees_all_equal(full.choice, expected)
-    assert float(full.choice.gap) >= 0
+    assert float(full.choice.score) >= 0
+    other = whole_mcu(problem, pre=unlearned, rule="distribution")
+    judged = paths.choose(problem, full.path, ts, standings, rules.targets(problem), rule=rules.distribution)
+    chex.assert_trees_all_equal(other.choice, judged)
     assert full.info.losses.shape == (2 * 5,)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jax.tree_util import Partial
 from scipy.interpolate import CubicSpline
 
-from mcu_jax import curves, metrics, models, outputs, paths, sources, training, trees
+from mcu_jax import curves, metrics, models, outputs, paths, rules, sources, training, trees
 from mcu_jax.base import Path, Problem, UserError
 
 TS = np.linspace(0, 1, 7, dtype=np.float32)
@@ -57,7 +57,7 @@ def test_bad_points_are_refused() -> None:
     with pytest.raises(UserError, match="at least 4 points"):
         paths.points(3)
     with pytest.raises(UserError, match="at least 4 points"):
-        paths.best_t(np.linspace(0, 1, 3), jnp.ones(3), jnp.ones(3), paths.Targets(1.0, 1.0), 10)
+        paths.best_t(np.linspace(0, 1, 3), standing(jnp.ones(3), jnp.ones(3)), targets_of(1.0, 1.0), 10)
     np.testing.assert_allclose(paths.points(5), [0, 0.25, 0.5, 0.75, 1])
 
 
@@ -83,7 +83,7 @@ def test_the_ends_of_a_path_have_their_models_metrics_exactly(problem: Problem, 
     path = curves.straight(problem.params, unlearned)
     path = path._replace(inner=jax.tree.map(lambda x: x + 1.0, path.inner))
     found = paths.evaluate(problem, path, TS, chunk=chunk)
-    retain, forget = paths.accuracies(found)
+    retain, forget, *_ = paths.standings(found)
     for i, params in ((0, problem.params), (-1, unlearned)):
         alone = metrics.evaluate(problem, params)
         at_end = jax.tree.map(lambda x, i=i: x[i], found)
@@ -133,9 +133,13 @@ def test_statistics_of_its_own_stay_with_the_original(normed: Any) -> None:
 # From values along a path to numbers.
 
 
-def test_gap_by_hand() -> None:
-    found = paths.gap(jnp.array([1.0, 0.9]), jnp.array([0.5, 0.9]), paths.Targets(0.95, 0.8))
-    np.testing.assert_allclose(found, [0.175, 0.075], rtol=1e-5)
+def standing(retain: Any, forget: Any) -> rules.Standing:
+    """Of which the rule of accuracies sees all that there is."""
+    return rules.Standing(jnp.asarray(retain), jnp.asarray(forget), jnp.ones(len(retain)), jnp.zeros(len(retain)))
+
+
+def targets_of(retain: float, forget: float) -> rules.Targets:
+    return rules.Targets(retain, forget, 1.0)
 
 
 accuracies = st.lists(st.integers(0, 20).map(lambda k: k / 20), min_size=7, max_size=7)
@@ -150,10 +154,10 @@ def test_best_t_is_the_first_near_minimum_of_the_splines(
     grid = np.linspace(0, 1, 1001)
     smooth = [np.clip(CubicSpline(np.float64(TS), values)(grid), 0, 1) for values in (retain, forget)]
     gaps = 0.5 * (abs(smooth[0] - target_r) + abs(smooth[1] - target_f))
-    choice = paths.best_t(TS, jnp.array(retain), jnp.array(forget), paths.Targets(target_r, target_f), size)
+    choice = paths.best_t(TS, standing(retain, forget), targets_of(target_r, target_f), size)
     t, index = float(choice.t), round(1000 * float(choice.t))
     assert 0 <= t <= 1
-    np.testing.assert_allclose(choice.gap, gaps[index], atol=1e-5)
+    np.testing.assert_allclose(choice.score, gaps[index], atol=1e-5)
     # Where both targets are met, no tolerance; rounding decides whether they are.
     limit = gaps.min() + (0.25 / size if gaps.min() > 2e-6 else 0)
     assert gaps[index] <= max(limit, gaps.min() + 0.25 / size) + 1e-5, "not the minimum"
@@ -163,13 +167,13 @@ def test_best_t_is_the_first_near_minimum_of_the_splines(
 def test_best_t_by_hand_and_under_vmap() -> None:
     """Gap ½|½ − t| + 0.05: within ¼ · ⅛ of its minimum from t = 0.4375 on."""
     line, ones = 1 - jnp.asarray(TS), jnp.ones(7)
-    targets = paths.Targets(0.9, 0.5)
-    assert float(paths.best_t(TS, ones, line, targets, 8).t) == pytest.approx(0.438)
-    assert float(paths.best_t(TS, ones, line, targets, 10**6).t) == pytest.approx(0.5, abs=1e-3)
+    targets = targets_of(0.9, 0.5)
+    assert float(paths.best_t(TS, standing(ones, line), targets, 8).t) == pytest.approx(0.438)
+    assert float(paths.best_t(TS, standing(ones, line), targets, 10**6).t) == pytest.approx(0.5, abs=1e-3)
     # All flat: the point nearest the original.
-    assert float(paths.best_t(TS, ones, ones, targets, 8).t) == 0.0
+    assert float(paths.best_t(TS, standing(ones, ones), targets, 8).t) == 0.0
     both = jnp.stack([line, ones])
-    mapped = jax.jit(jax.vmap(lambda forget: paths.best_t(TS, ones, forget, targets, 8)))(both)
+    mapped = jax.jit(jax.vmap(lambda forget: paths.best_t(TS, standing(ones, forget), targets, 8)))(both)
     np.testing.assert_allclose(mapped.t, [0.438, 0.0], rtol=1e-5)
 
 
@@ -177,38 +181,38 @@ def test_a_tie_never_passes_a_point_that_meets_both_targets() -> None:
     """21 examples of a forgotten class; retain accuracy is back at t = 0.1: half a forget example before is no tie."""
     ts, gone = paths.points(21), np.zeros(21)
     retain = np.array([0.96, 0.985, *[1.0] * 19])
-    targets = paths.Targets(1.0, 0.0)
-    gaps = np.asarray(paths.fine_gap(ts, retain, gone, targets))
+    targets = targets_of(1.0, 0.0)
+    gaps = np.asarray(paths.fine_scores(ts, standing(retain, gone), targets))
     assert gaps.min() < 1e-7
     assert np.any((gaps[:50] > 1e-3) & (gaps[:50] < 0.25 / 21)), "the tolerance would stop before it"
-    choice = paths.best_t(ts, retain, gone, targets, 21)
-    assert float(choice.gap) == pytest.approx(0, abs=1e-6)
+    choice = paths.best_t(ts, standing(retain, gone), targets, 21)
+    assert float(choice.score) == pytest.approx(0, abs=1e-6)
     # Where no point meets both, ties go as before.
-    near = paths.best_t(ts, 0.99 * retain, gone, targets, 21)
+    near = paths.best_t(ts, standing(0.99 * retain, gone), targets, 21)
     assert float(near.t) < 0.05 < float(choice.t)
 
 
 def choose(problem: Problem, path: Path, ts: Any, targets: Any) -> tuple[paths.Choice, Any]:
     found = paths.evaluate(problem, path, ts)
-    return paths.choose(problem, path, ts, paths.accuracies(found), targets), found
+    return paths.choose(problem, path, ts, paths.standings(found), targets), found
 
 
 def realised(problem: Problem, path: Path, t: Any, targets: Any) -> float:
     there = metrics.evaluate(problem, curves.bezier(path, t))
-    return float(paths.gap(metrics.accuracy(there.retain), metrics.accuracy(there.forget), targets))
+    return float(rules.accuracy(rules.standing(there), targets))
 
 
-def test_the_gap_of_the_choice_is_what_the_model_there_has(problem: Problem, unlearned: Any) -> None:
+def test_the_score_of_the_choice_is_what_the_model_there_has(problem: Problem, unlearned: Any) -> None:
     path, ts = curves.straight(problem.params, jax.tree.map(lambda x: -x, unlearned)), paths.points(5)
     taken = set()
     for forget in (0.0, 0.3, 0.6, 0.9):
-        targets = paths.Targets(jnp.float32(1.0), jnp.float32(forget))
+        targets = rules.Targets(jnp.float32(1.0), jnp.float32(forget), jnp.float32(1.0))
         choice, found = choose(problem, path, ts, targets)
-        assert float(choice.gap) == pytest.approx(realised(problem, path, choice.t, targets), abs=1e-6)
+        assert float(choice.score) == pytest.approx(realised(problem, path, choice.t, targets), abs=1e-6)
         # An evaluated point that is better than the spline's guess is taken in its place.
-        guess = paths.best_t(ts, *paths.accuracies(found), targets, 24)
-        evaluated = paths.gap(*paths.accuracies(found), targets)
-        assert float(choice.gap) <= float(evaluated.min()) + 0.25 / 24 + 1e-6
+        guess = paths.best_t(ts, paths.standings(found), targets, 24)
+        evaluated = rules.accuracy(paths.standings(found), targets)
+        assert float(choice.score) <= float(evaluated.min()) + 0.25 / 24 + 1e-6
         taken.add("guess" if float(choice.t) == float(guess.t) else "evaluated")
         assert float(choice.t) in {float(guess.t), *map(float, ts)}
     assert taken == {"guess", "evaluated"}
@@ -216,25 +220,25 @@ def test_the_gap_of_the_choice_is_what_the_model_there_has(problem: Problem, unl
 
 def test_splines_are_clipped_to_fractions() -> None:
     retain = jnp.array([1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0])
-    gaps = paths.fine_gap(TS, retain, jnp.ones(7), paths.Targets(1.0, 1.0))
+    gaps = paths.fine_scores(TS, standing(retain, jnp.ones(7)), targets_of(1.0, 1.0))
     assert float(gaps.max()) == pytest.approx(0.5, abs=1e-6)
     np.testing.assert_allclose(gaps.min(), 0.0, atol=1e-7)
 
 
 def test_effective_region_by_hand() -> None:
-    targets, ones = paths.Targets(1.0, 0.5), jnp.ones(7)
+    targets, ones = targets_of(1.0, 0.5), jnp.ones(7)
     line = 1 - jnp.asarray(TS)
-    assert paths.effective_region(TS, ones, line, targets) == [(0.001, 0.999)]
-    assert paths.effective_region(TS, ones, ones, targets) == []
+    assert paths.effective_region(TS, standing(ones, line), targets) == [(0.001, 0.999)]
+    assert paths.effective_region(TS, standing(ones, ones), targets) == []
     # Better than the end only at the start: |1 − t| grows towards it.
     np.testing.assert_allclose(
-        paths.effective_region(TS, ones, jnp.asarray(TS) / 2, paths.Targets(1.0, 0.0)), [(0.0, 0.999)]
+        paths.effective_region(TS, standing(ones, jnp.asarray(TS) / 2), targets_of(1.0, 0.0)), [(0.0, 0.999)]
     )
     # The cubic 4s³ − 3s on s = 0.95 (2t − 1) is below its end value on three intervals.
     s = 0.95 * (2 * np.float64(TS) - 1)
     wave = jnp.asarray(0.5 + 0.3 * (4 * s**3 - 3 * s), jnp.float32)
     np.testing.assert_allclose(
-        paths.effective_region(TS, ones, wave, targets),
+        paths.effective_region(TS, standing(ones, wave), targets),
         [(0.001, 0.107), (0.393, 0.607), (0.893, 0.999)],
         atol=0.0011,
     )

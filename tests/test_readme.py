@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from mcu_jax import curricula, curves, methods, models, optimizers
+from mcu_jax import curricula, curves, methods, models, optimizers, rules
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 
@@ -25,6 +25,6 @@ def test_python_blocks_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "runs" / "exported" / "arrays").is_dir()
 
 
-@pytest.mark.parametrize("module", [methods, curves, models, optimizers, curricula])
+@pytest.mark.parametrize("module", [methods, curves, rules, models, optimizers, curricula])
 def test_names_are_listed(module: object) -> None:
     assert " ".join(module.NAMES) in README.read_text().replace("\n", " ")  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from scipy import stats
 
-from mcu_jax import metrics, report
+from mcu_jax import metrics, report, rules
 from mcu_jax.report import _figure
 from mcu_jax.runs import _tidy
 
@@ -50,9 +50,9 @@ def _seed_results(seed):
     common = {
         "seed": seed,
         "t": T.tolist(),
-        "gap": np.linspace(0.04, 0.2, 21).tolist(),
-        "targets": {"retain": 1.0, "forget": 0.87},
-        "best_gap": near(0.004, 0.001),
+        "score_accuracy": np.linspace(0.04, 0.2, 21).tolist(),
+        "score_distribution": np.linspace(0.05, 0.3, 21).tolist(),
+        "targets": {"retain": 1.0, "forget": 0.87, "validation": 0.87},
     }
     curved = {name: _curve(rng, ends[name][0], row["mcu"][1][name], ends[name][1]) for name in ends}
     straight = {name: _curve(rng, ends[name][0], row["linear"][1][name], ends[name][1]) for name in ends}
@@ -62,8 +62,8 @@ def _seed_results(seed):
             **common,
             **curved,
             "curve": "bezier",
-            "best_t": t_star,
-            "effective_region": [[low, 0.95]],
+            "chosen": _chosen(t_star, near(0.004, 0.001)),
+            "effective_region": {"accuracy": [[low, 0.95]], "distribution": [[low, 0.7]]},
             "effective_region_retrain": [[0.3, 0.62], [0.7, 0.91]],
             "mask": {"keep": 0.523, "retain_filter": 0.112},
         },
@@ -71,20 +71,30 @@ def _seed_results(seed):
             **common,
             **straight,
             "curve": "linear",
-            "best_t": 0.7,
-            "effective_region": [],
+            "chosen": _chosen(0.7, near(0.004, 0.001)),
+            "effective_region": {"accuracy": [], "distribution": []},
             "effective_region_retrain": [],
             "mask": {"keep": 0.0, "retain_filter": 0.0},
         },
     ]
-    return [{"method": name, "seed": seed, "t": t, "seconds": s, **m} for name, t, m, s in rows], paths
+    scores = {"original": 0.07, "mcu": 0.004, "linear": 0.02}
+    judged = {name: {f"score_{rule}": scores.get(name, 0.2) for rule in rules.NAMES} for name, *_ in rows}
+    return [
+        {"method": name, "seed": seed, "t": t, "rule": None if t is None else "accuracy", **judged[name],
+         "seconds": s, **m}
+        for name, t, m, s in rows
+    ], paths  # fmt: skip
+
+
+def _chosen(t, score):
+    return {"accuracy": {"t": t, "score": score}, "distribution": {"t": t / 2, "score": 3 * score}}
 
 
 def _results(seeds):
     parts = [_seed_results(seed) for seed in seeds]
     return {
         "kind": "unlearn",
-        "config": {"dataset": "digits", "model": "mlp", "forget": "random:0.2", "pre": PRE},
+        "config": {"dataset": "digits", "model": "mlp", "forget": "random:0.2", "pre": PRE, "rule": "accuracy"},
         "rows": [row for rows, _ in parts for row in rows],
         "paths": [path for _, paths in parts for path in paths],
     }
@@ -166,8 +176,9 @@ def test_rows_and_columns_in_order(five_seeds):
     table = _table(five_seeds)
     lines = table.splitlines()
     assert lines[0] == "Unlearning on digits, mlp, forget random:0.2, 5 seeds"
-    assert lines[2].split() == ["UA", "RA", "TA", "MIA", "avg_gap", "seconds", "t"]
-    assert re.split(r"\s{2,}", lines[3]) == ["best value", *["= retrain"] * 4, "0", "low", "none"]
+    assert lines[2].split() == ["UA", "RA", "TA", "MIA", "avg_gap", "score,", "score,", "seconds", "t"]
+    assert lines[3].split() == ["acc.", "distr."]
+    assert re.split(r"\s{2,}", lines[4]) == ["best value", *["= retrain"] * 4, "0", "0", "0", "low", "none"]
     starts = ["original", "retrain", "random_label:lr=0.1", "straight line", "MCU", "finetune"]
     places = [lines.index(_line(table, start)) for start in starts]
     assert places == sorted(places)
@@ -216,7 +227,7 @@ def test_a_diverged_method_says_where(five_seeds):
     for row in results["rows"]:
         if row["method"] == "original" and row["seed"] == 2:
             row |= dict.fromkeys(("UA", "RA", "TA", "MIA", "avg_gap")) | {"diverged": 7}
-    lines = _table(results).splitlines()
+    lines = _table(results, 120).splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("finetune"))
     assert lines[start].split()[1:5] == ["–"] * 4
     said = " ".join(" ".join(lines[start + 1 : start + 4]).split())
@@ -293,25 +304,39 @@ def test_missing_seeds_are_named_and_left_out_of_pairs(five_seeds):
 
 def test_path_lines(five_seeds):
     table = _table(five_seeds)
-    best = [p["best_t"] for p in five_seeds["paths"] if p["curve"] == "bezier"]
-    assert f"Path (bezier), t* chosen without the retrained model: mean {np.mean(best):.2f}" in table
+    best = [p["chosen"]["accuracy"]["t"] for p in five_seeds["paths"] if p["curve"] == "bezier"]
+    assert f"Path (bezier), t* chosen by accuracy, without the retrained model: mean {np.mean(best):.2f}" in table
     first = five_seeds["paths"][0]
     seed_line = re.split(r"\s{2,}", _line(table, "seed 0 "))
-    low = first["effective_region"][0][0]
+    low = first["effective_region"]["accuracy"][0][0]
     assert seed_line == [
         "seed 0",
         f"{best[0]:.3f}",
-        f"{100 * first['best_gap']:.2f}",
+        f"{100 * first['chosen']['accuracy']['score']:.2f}",
         f"{low:.2f}–0.95",
         "0.30–0.62, 0.70–0.91",
     ]
     assert "52.3 % of the parameters trained, 11.2 % set aside" in " ".join(table.split())
     plain = copy.deepcopy(five_seeds)
     for path in plain["paths"]:
-        path["mask"], path["effective_region"] = {"keep": 1.0, "retain_filter": 0.0}, []
+        path["mask"], path["effective_region"] = {"keep": 1.0, "retain_filter": 0.0}, {"accuracy": []}
     table = _table(plain)
     assert "Mask: none" in table
     assert "none" in _line(table, "seed 0 ")
+
+
+def test_the_score_says_what_to_take(five_seeds):
+    """Of equals the simplest; the ends of the path are candidates like its points."""
+    assert "Lowest score by accuracy, of 5 seeds: the path in 5." in " ".join(_table(five_seeds).split())
+    results = copy.deepcopy(five_seeds)
+    for row in results["rows"]:
+        taken = {0: "original", 1: PRE}.get(row["seed"], "mcu")
+        row["score_accuracy"] = 0.004 if row["method"] in (taken, "mcu") else 0.3
+    said = " ".join(_table(results).split())
+    assert (
+        "Lowest score by accuracy, of 5 seeds: the path in 3, the original as it is in 1, the pre-unlearned model as "
+        "it is in 1."
+    ) in said
 
 
 def test_common_region_is_of_at_least_half_the_seeds():
@@ -335,7 +360,7 @@ def test_figure_shows_the_median_on_right_axes(five_seeds, tmp_path, monkeypatch
         assert any(np.allclose(y, median) for y in drawn)
         retrain = np.median(_of(five_seeds, "retrain", name))
         assert any(np.allclose(line.get_ydata(), retrain) for line in axis.get_lines())
-        chosen = np.median([p["best_t"] for p in five_seeds["paths"] if p["curve"] == "bezier"])
+        chosen = np.median([p["chosen"]["accuracy"]["t"] for p in five_seeds["paths"] if p["curve"] == "bezier"])
         assert any(np.allclose(line.get_xdata(), chosen) for line in axis.get_lines())
     assert "chosen t*: median, and a tick per seed" in [t.get_text() for t in figure.legends[0].get_texts()]
     labels = [text.get_text() for text in figure.axes[2].get_xticklabels()]
@@ -360,8 +385,8 @@ def test_write_gives_the_table_and_a_picture(name, request, tmp_path):
 def test_write_refuses_what_is_not_results(tmp_path):
     with pytest.raises(FileNotFoundError):
         report.write(tmp_path)
-    (tmp_path / "results.json").write_text('{"schema": 3, "kind": "unlearn"}')
-    with pytest.raises(ValueError, match="expected schema 2, found 3"):
+    (tmp_path / "results.json").write_text('{"schema": 2, "kind": "unlearn"}')
+    with pytest.raises(ValueError, match="expected schema 3, found 2"):
         report.write(tmp_path)
     (tmp_path / "results.json").write_text("[")
     with pytest.raises(ValueError, match="not the results of a run"):

@@ -24,6 +24,7 @@ from mcu_jax.runs import _files, _runner, _timing, _unlearn_config
 pytestmark = pytest.mark.usefixtures("kept_compilations")
 
 METRICS = ("UA", "RA", "TA", "MIA")
+SCORES = ("score_accuracy", "score_distribution")
 
 
 class Watcher(runs.Silent):
@@ -80,19 +81,31 @@ def seeds_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
 # results.json
 
 
+CHOSEN = ("linear", "mcu", "linear:rule=distribution", "mcu:rule=distribution")
+"""Rows of points on the line and on the path, where the run's own rule is that of accuracies."""
+
+
+def own_methods(pre: str, *baselines: str) -> list[str]:
+    return ["original", "retrain", pre, *CHOSEN, *baselines]
+
+
 def check_schema(results: dict[str, Any], methods: list[str], *, class_wise: bool, mask: bool = True) -> None:
     assert list(results) == ["schema", "kind", "config", "rows", "paths", "table_sha256"]
-    assert results["schema"] == 2
+    assert results["schema"] == 3
     seeds = results["config"]["seeds"]
     assert [(row["seed"], row["method"]) for row in results["rows"]] == list(itertools.product(seeds, methods))
     for row in results["rows"]:
-        kept = ["mask_keep"] if row["method"].startswith("mcu:") else []
-        assert list(row) == ["method", "seed", "t", "UA", "UA_test", "RA", "TA", "MIA", "avg_gap", "seconds", *kept]
+        kept = ["mask_keep"] if row["method"].startswith("mcu:") and row["method"] not in CHOSEN else []
+        assert list(row) == [
+            "method", "seed", "t", "rule", "UA", "UA_test", "RA", "TA", "MIA", "VA", "unseen_distance", "avg_gap",
+            *SCORES, "seconds", *kept,
+        ]  # fmt: skip
+        assert (row["t"] is None) == (row["rule"] is None)
         assert all(0 <= row[name] <= 1 for name in kept)
         assert (row["t"] is None) == (row["method"].partition(":")[0] not in ("linear", "mcu"))
         assert row["t"] is None or 0 <= row["t"] <= 1
         assert (row["UA_test"] is not None) == class_wise
-        for name in (*METRICS, "avg_gap", *(["UA_test"] if class_wise else [])):
+        for name in (*METRICS, "VA", "unseen_distance", "avg_gap", *SCORES, *(["UA_test"] if class_wise else [])):
             assert type(row[name]) is float
             assert 0 <= row[name] <= 1, name
         assert "compile" in row["seconds"]
@@ -106,29 +119,35 @@ def check_schema(results: dict[str, Any], methods: list[str], *, class_wise: boo
     points = results["config"]["points"]
     kinds = [results["config"]["curve"], "linear"]
     assert [(path["seed"], path["curve"]) for path in results["paths"]] == list(itertools.product(seeds, kinds))
+    tolerance = 0.25 / (1 if class_wise else round(0.2 * results["config"]["train_size"]))
     for path in results["paths"]:
         assert set(path) - {"UA_test"} == {
-            "seed", "curve", "t", *METRICS, "gap", "targets", "best_t", "best_gap", "effective_region",
+            "seed", "curve", "t", *METRICS, "VA", "unseen_distance", *SCORES, "targets", "chosen", "effective_region",
             "effective_region_retrain", "mask",
         }  # fmt: skip
         assert ("UA_test" in path) == class_wise
         assert path["t"] == pytest.approx(np.linspace(0, 1, points), abs=1e-6)
-        for name in (*METRICS, "gap", *(["UA_test"] if class_wise else [])):
+        for name in (*METRICS, "VA", "unseen_distance", *SCORES, *(["UA_test"] if class_wise else [])):
             assert len(path[name]) == points
             assert all(type(value) is float and 0 <= value <= 1 for value in path[name])
-        assert set(path["targets"]) == {"retain", "forget"}
+        assert set(path["targets"]) == {"retain", "forget", "validation"}
         assert all(0 <= value <= 1 for value in path["targets"].values())
         goal = path["targets"]
         retain, forget = np.array(path["RA"]) - goal["retain"], 1 - np.array(path["UA"]) - goal["forget"]
-        assert path["gap"] == pytest.approx((abs(retain) + abs(forget)) / 2, abs=1e-6)
-        assert 0 <= path["best_t"] <= 1
-        assert 0 <= path["best_gap"] <= 1
-        for name in ("effective_region", "effective_region_retrain"):
-            flat = [edge for interval in path[name] for edge in interval]
-            assert all(0 <= a <= b < 1 for a, b in path[name])
+        assert path["score_accuracy"] == pytest.approx((abs(retain) + abs(forget)) / 2, abs=1e-6)
+        lost = np.maximum(goal["validation"] - np.array(path["VA"]), 0)
+        by_distribution = (abs(retain) + lost) / 2 + np.array(path["unseen_distance"])
+        assert path["score_distribution"] == pytest.approx(by_distribution, abs=1e-6)
+        assert set(path["chosen"]) == set(path["effective_region"]) == {"accuracy", "distribution"}
+        for rule, chosen in path["chosen"].items():
+            assert 0 <= chosen["t"] <= 1
+            assert 0 <= chosen["score"] <= min(path[f"score_{rule}"]) + tolerance + 1e-6
+        for regions in (*path["effective_region"].values(), path["effective_region_retrain"]):
+            flat = [edge for interval in regions for edge in interval]
+            assert all(0 <= a <= b < 1 for a, b in regions)
             assert flat == sorted(flat)
             # Maximal: between two intervals lies at least one point of the grid.
-            assert all(b[0] - a[1] > 1.5e-3 for a, b in itertools.pairwise(path[name]))
+            assert all(b[0] - a[1] > 1.5e-3 for a, b in itertools.pairwise(regions))
         if path["curve"] == "linear":
             assert path["mask"] == {"keep": 0.0, "retain_filter": 0.0}  # nothing of a line is trained
         else:
@@ -144,14 +163,18 @@ def check_ends(results: dict[str, Any], pre: str) -> None:
         for at, method in ((0, "original"), (-1, pre)):
             for name in METRICS:
                 assert path[name][at] == pytest.approx(rows[path["seed"], method][name], abs=1e-6), (at, name)
-        chosen = rows[path["seed"], "linear" if path["curve"] == "linear" else "mcu"]
-        assert chosen["t"] == path["best_t"]
+        for rule in ("accuracy", "distribution"):
+            name = "linear" if path["curve"] == "linear" else "mcu"
+            row = rows[path["seed"], name if rule == results["config"]["rule"] else f"{name}:rule={rule}"]
+            assert (row["t"], row["rule"]) == (path["chosen"][rule]["t"], rule)
+            # The score of the model there, evaluated again, is the score it was chosen for.
+            assert row[f"score_{rule}"] == pytest.approx(path["chosen"][rule]["score"], abs=1e-5)
 
 
 def test_results_hold_the_schema(finished: runs.Run) -> None:
     assert runs.read_results(finished.directory) == finished.results
     results = with_values(finished)
-    check_schema(results, ["original", "retrain", "random_label", "linear", "mcu"], class_wise=False)
+    check_schema(results, own_methods("random_label"), class_wise=False)
     check_ends(results, "random_label")
     kept = runs.from_yaml(finished.directory / "config.yaml")
     assert kept.out == str(finished.directory)
@@ -163,7 +186,7 @@ def test_a_class_can_be_forgotten_along_a_chain_without_a_mask(tmp_path: pathlib
         tmp_path / "run", forget="class:3", curve="polychain", mask={"kind": "none"}, pre="ssd", seeds=[0],
         baselines=["mcu:beta=0.2"], beta=0.1,
     )  # fmt: skip
-    methods = ["original", "retrain", "ssd", "linear", "mcu", "mcu:beta=0.2"]
+    methods = own_methods("ssd", "mcu:beta=0.2")
     check_schema(results, methods, class_wise=True, mask=False)
     check_ends(results, "ssd")
     assert results["paths"][0]["targets"]["forget"] == 0
@@ -201,16 +224,17 @@ def test_more_seeds_extend_a_run(finished: runs.Run, tmp_path: pathlib.Path) -> 
     assert more["config"]["seeds"] == [0, 1, 2, 3]
     assert runs.from_yaml(tmp_path / "run" / "config.yaml").seeds == (0, 1, 2, 3)
     assert numbers(more) == numbers(with_values(finished))
-    check_schema(more, ["original", "retrain", "random_label", "linear", "mcu"], class_wise=False)
+    check_schema(more, own_methods("random_label"), class_wise=False)
 
 
 def test_a_run_only_grows(finished: runs.Run, tmp_path: pathlib.Path) -> None:
     """Less shows that part; more points are evaluated anew; another baseline is made, and nothing else."""
     directory, watcher = copy(finished, tmp_path / "run"), Watcher()
     finer = unlearn(directory, watcher, points=9)
-    again = {"sweep", "sweep of the line", "choice of t", "choice of t on the line"}
-    assert {name for name, _ in watcher.stages} == again | {"metrics of linear", "metrics of mcu"}
-    check_schema(finer, ["original", "retrain", "random_label", "linear", "mcu"], class_wise=False)
+    chosen = [f"choice of t{line}{rule}" for line in ("", " on the line") for rule in ("", ":rule=distribution")]
+    again = {"sweep", "sweep of the line", *chosen}
+    assert {name for name, _ in watcher.stages} == again | {f"metrics of {row}" for row in CHOSEN}
+    check_schema(finer, own_methods("random_label"), class_wise=False)
     for old, new in zip(with_values(finished)["paths"], finer["paths"], strict=True):
         for name in METRICS:
             assert new[name][::2] == pytest.approx(old[name], abs=1e-6)
@@ -265,7 +289,7 @@ def test_how_options_are_written_changes_no_number(finished: runs.Run, tmp_path:
     (options,) = [o for spec, o in with_values(finished)["config"]["resolved"].items() if spec == "random_label"]
     spec = f"random_label:epochs={options['epochs']}"
     other = unlearn(tmp_path / "run", pre=spec)
-    rows = [{**row, "method": row["method"].partition(":")[0]} for row in numbers(other)["rows"]]
+    rows = [{**row, "method": row["method"].replace(spec, "random_label")} for row in numbers(other)["rows"]]
     assert rows == numbers(with_values(finished))["rows"]
 
 
@@ -399,7 +423,7 @@ def test_what_needs_a_model_that_diverged_is_left_out_and_named(tmp_path: pathli
         (name, seed) for name in ("original", "retrain") for seed in (0, 1)
     ]
     stages = {row["method"]: row["diverged_stage"] for row in run.results["rows"]}
-    assert stages == {**dict.fromkeys(("original", "random_label", "linear", "mcu"), "original"), "retrain": "retrain"}
+    assert stages == {**dict.fromkeys(("original", "random_label", *CHOSEN), "original"), "retrain": "retrain"}
     assert run.results["paths"] == []
 
     def refuse(name: str) -> None:

@@ -29,7 +29,7 @@ def test_every_value_along_a_path_of_unlearning_is_a_row(tmp_path: pathlib.Path)
     for path in results["paths"]:
         subject = "linear" if path["curve"] == "linear" else "mcu"
         own = table[(table.role == "path") & (table.replicate == path["seed"]) & (table.subject == subject)]
-        assert set(own.metric) == {"RA", "UA", "TA", "MIA", "gap"}
+        assert set(own.metric) == {"RA", "UA", "TA", "MIA", "score_accuracy", "score_distribution"}
         for metric, rows in own.groupby("metric"):
             assert list(rows.t) == path["t"]
             assert list(rows.value) == path[metric]
@@ -78,7 +78,7 @@ def test_the_summary_has_no_arrays_along_paths_and_is_strict_json(tmp_path: path
     results["pairs"][0]["barriers"]["retain_nats"] = math.inf
     results["pairs"][0]["metrics"]["js"][3] = math.nan
     summary = _tidy.summary(results)
-    assert summary["schema"] == 2
+    assert summary["schema"] == 3
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert not any({"t", "metrics"} & set(pair) for pair in summary["pairs"])
     assert summary["pairs"][0]["barriers"]["retain_nats"] is None
@@ -86,7 +86,7 @@ def test_the_summary_has_no_arrays_along_paths_and_is_strict_json(tmp_path: path
     assert math.isinf(table.value[(table.metric == "loss_barrier") & (table.split == "retain")].iloc[0])
     assert table.value[(table.metric == "js") & (table.role == "pair")].isna().sum() == 1
     (path, *_) = _tidy.summary(test_report._results([0]))["paths"]
-    assert set(path) == {"seed", "curve", "targets", "best_t", "best_gap", "effective_region",
+    assert set(path) == {"seed", "curve", "targets", "chosen", "effective_region",
                          "effective_region_retrain", "mask"}  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def test_refused(tmp_path: pathlib.Path) -> None:
         runs.read_table(tmp_path)
     text = "a,b\n1,2\n"
     (tmp_path / "results.csv").write_text(text)
-    about = {"schema": 2, "kind": "connect"}
+    about = {"schema": 3, "kind": "connect"}
     _files.write_json(tmp_path / "results.json", {**about, "table_sha256": _files.sha256(text)})
     with pytest.raises(ValueError, match="expected the columns replicate, role"):
         runs.read_table(tmp_path)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, NamedTuple
 import jax
 from jaxtyping import Float
 
-from mcu_jax import connect, curves, paths
+from mcu_jax import connect, curves, paths, rules
 from mcu_jax.base import (
     Count,
     Curve,
@@ -57,13 +57,14 @@ def mcu(
     batch_size: Annotated[int, Count] = 128,
     retain_fraction: Annotated[float, PositiveFraction] = 0.5,
     points: Annotated[int, Count] = 21,
+    rule: Annotated[rules.Rule, Named("rules", "rule")] = rules.accuracy,
     full: bool = False,
 ) -> Any:
     """MCU: the best point of a path to a pre-unlearned model (Shi & Wang 2025, arXiv 2505.10859).
 
     pre: the pre-unlearning method, (problem, key) -> params, or ready parameters. points: how many t are evaluated to
-    choose t*, which needs no retrained model. full: give an `Unlearned` with the whole path, not only its params. The
-    rest: `connect.mcu`. Raises as it does.
+    choose t* by the rule, which needs no retrained model. full: give an `Unlearned` with the whole path, not only its
+    params. The rest: `connect.mcu`. Raises as it does.
     """
     pre_key, path_key = jax.random.split(key)
     path, info = connect.mcu(
@@ -83,7 +84,7 @@ def mcu(
         retain_fraction=retain_fraction,
     )
     ts = paths.points(points)
-    accuracies = paths.accuracies(paths.evaluate(problem, path, ts, curve))
-    choice = paths.choose(problem, path, ts, accuracies, info.targets, curve)
+    standings = paths.standings(paths.evaluate(problem, path, ts, curve))
+    choice = paths.choose(problem, path, ts, standings, info.targets, curve, rule)
     params = curve(path, choice.t)
     return Unlearned(params, path, info, choice) if full else params

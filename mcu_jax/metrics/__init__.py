@@ -9,6 +9,7 @@ from mcu_jax.metrics._interval import curve_interval, mean_interval
 from mcu_jax.metrics._mia import mia
 from mcu_jax.metrics._relearn import relearn_steps
 from mcu_jax.metrics._similarity import cka, cluster, disagreement, ensemble, js, task_cosine, zrf
+from mcu_jax.metrics._unseen import unseen_distance, wasserstein
 
 BEST = {
     "ua": "retrain's",
@@ -20,6 +21,7 @@ BEST = {
     "js": "0",
     "zrf": "retrain's",
     "relearn_steps": "retrain's",
+    "unseen_distance": "0",
     "disagreement": "0",
     "cka": "1",
     "task_cosine": "1",
@@ -51,5 +53,7 @@ __all__ = [
     "task_cosine",
     "ua",
     "ua_test",
+    "unseen_distance",
+    "wasserstein",
     "zrf",
 ]

@@ -55,7 +55,8 @@ def _draw_panel(axis: Any, results: Results, trained: list[dict[str, Any]], name
     if len(line):
         middle = _style.over_seeds(line)[0]
         handles["straight line"] = axis.plot(middle.index, middle, color=_LINE, linewidth=1.1, zorder=2)[0]
-    best = [p["best_t"] for p in trained]
+    rule = results.summary["config"]["rule"]
+    best = [p["chosen"][rule]["t"] for p in trained]
     handles["chosen t*" + (": median, and a tick per seed" if len(best) > 1 else "")] = axis.axvline(
         float(np.median(best)), color=_BEST, linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=5
     )
@@ -64,9 +65,9 @@ def _draw_panel(axis: Any, results: Results, trained: list[dict[str, Any]], name
         axis.plot(best, [0.025] * len(best), "|", color=_BEST, markersize=9, markeredgewidth=1.1,
                   transform=axis.get_xaxis_transform(), zorder=6)  # fmt: skip
     whose = " in at least half of the seeds" if len(trained) > 1 else ""
-    for low, high in _common_regions([p["effective_region"] for p in trained]):
+    for low, high in _common_regions([p["effective_region"][rule] for p in trained]):
         span = axis.axvspan(low, high, color=_REGION, alpha=0.13, linewidth=0, zorder=0)
-        handles[f"effective region{whose}: gap(t) < gap(1)"] = span
+        handles[f"effective region{whose}: score below that at t = 1"] = span
     axis.set_xlim(0.0, 1.0)
     _style.limit(axis, 100.0)
     _style.dress(axis)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from mcu_jax import metrics
+from mcu_jax import metrics, rules
 from mcu_jax.report import _text
 from mcu_jax.report._results import Results
 
@@ -30,11 +31,19 @@ _COLUMNS = (
             "MIA: share of the forget set that a membership attack takes for never seen"),
     _Column("avg_gap", "avg_gap", "0", 100.0, 2, True,
             "avg_gap: mean distance of UA, RA, TA and MIA from the retrained model's, in points"),
+    _Column("score_accuracy", "score,\nacc.", "0", 100.0, 2, False),
+    _Column("score_distribution", "score,\ndistr.", "0", 100.0, 2, False),
     _Column("seconds", "seconds", "low", 1.0, 1, False, "seconds: all parts but compilation"),
     _Column("t", "t", "none", 1.0, 2, False, "t: where on the path"),
 )  # fmt: skip
 
 
+SCORES = (
+    "Scores, in points, need no retrained model. By accuracy: mean distance of retain and forget accuracy from "
+    "their targets, the original's on the training data and on unseen examples (0 for a class). By distribution: half "
+    "of what retain and validation accuracy are off, and the distance W1 of the confidences on the forget set from "
+    "those on unseen examples (from 0 for a class)."
+)
 SMALL_MASK = 0.01
 """A mask that lets a smaller share of the parameters move is told of first."""
 
@@ -42,8 +51,9 @@ SMALL_MASK = 0.01
 def unlearn_table(results: Results, width: int = _text.WIDTH) -> str:
     """What the results of an unlearning run say: the table, MCU paired with every other method, the path."""
     title = f"Unlearning on {describe(results)}"
-    head = [title, *_careful(results), ""]
-    return _text.render([*head, *_main_table(results), "", *_comparison(results), "", *_path(results)], width)
+    head = [title, *_careful(results)]
+    parts = (_main_table, _comparison, _advice, _path)
+    return _text.render([*head, *(line for part in parts for line in ("", *part(results)))], width)
 
 
 def _careful(results: Results) -> list[str]:
@@ -94,7 +104,9 @@ def _methods(results: Results) -> list[str]:
 def _label(results: Results, method: str) -> str:
     if method == results.summary["config"]["pre"]:
         return f"{method} (pre-unlearned)"
-    return {"linear": "straight line", "mcu": "MCU"}.get(method, method)
+    name, _, rule = method.partition(":rule=")
+    known = {"linear": "straight line", "mcu": "MCU"}
+    return f"{known[name]}, t by {rule}" if rule and name in known else known.get(method, method)
 
 
 def _main_table(results: Results) -> Iterator[str | _text.Grid]:
@@ -111,6 +123,7 @@ def _main_table(results: Results) -> Iterator[str | _text.Grid]:
     yield ""
     yield f"Per cent, {_text.spreading(len(seeds))}."
     yield "; ".join(c.legend for c in columns if c.legend) + "."
+    yield SCORES
     for method in methods:
         if missing := sorted(set(seeds) - {r["seed"] for r in results.summary["rows"] if r["method"] == method}):
             yield f"{_label(results, method)}: without seed {', '.join(map(str, missing))}."
@@ -163,26 +176,45 @@ def _path(results: Results) -> Iterator[str | _text.Grid]:
     if not paths:
         yield "Path: none."
         return
-    best = [p["best_t"] for p in paths]
+    rule = results.summary["config"]["rule"]
+    best = [p["chosen"][rule]["t"] for p in paths]
     span = f"mean {sum(best) / len(best):.2f}, {min(best):.2f}–{max(best):.2f}" if len(best) > 1 else f"{best[0]:.2f}"
-    yield f"Path ({paths[0]['curve']}), t* chosen without the retrained model: {span}"
+    yield f"Path ({paths[0]['curve']}), t* chosen by {rule}, without the retrained model: {span}"
     yield _text.Grid(
         [f"seed {p['seed']}" for p in paths],
         [
-            _text.Column("\nt*", "none", [f"{p['best_t']:.3f}" for p in paths]),
-            _text.Column("\ngap(t*)", "0", [f"{100.0 * p['best_gap']:.2f}" for p in paths]),
-            _text.Column("\neffective region", "long", [_regions(p["effective_region"]) for p in paths], left=True),
+            _text.Column("\nt*", "none", [f"{t:.3f}" for t in best]),
+            _text.Column("\nscore(t*)", "0", [f"{100.0 * p['chosen'][rule]['score']:.2f}" for p in paths]),
+            _text.Column("\neffective region", "long",
+                         [_regions(p["effective_region"][rule]) for p in paths], left=True),
             _text.Column("effective region\nagainst retrain", "long",
                          [_regions(p["effective_region_retrain"]) for p in paths], left=True),
         ],
     )  # fmt: skip
     yield ""
     yield (
-        "gap(t): mean distance of retain and forget accuracy from their targets, in points; the "
-        "targets need no retrained model. Effective region: the t where gap(t) is below the "
-        "pre-unlearned model's, gap(1)."
+        "Effective region: the t where the score is below the pre-unlearned model's; against retrain by accuracy, with "
+        "the retrained model's accuracies as targets."
     )
     yield _mask([p["mask"] for p in paths])
+
+
+def _advice(results: Results) -> Iterator[str]:
+    """What a user without a retrained model would take: of equals the simplest."""
+    config = results.summary["config"]
+    words = {"original": "the original as it is", config["pre"]: "the pre-unlearned model as it is"}
+    words |= {"linear": "the straight line", "mcu": "the path"}
+    for rule in sorted(rules.NAMES, key=lambda rule: rule != config["rule"]):
+        suffix = "" if rule == config["rule"] else f":rule={rule}"
+        columns = {name: name + suffix * (name in ("linear", "mcu")) for name in words}
+        scores = {name: values(results, column, f"score_{rule}") for name, column in columns.items()}
+        taken: collections.Counter[str] = collections.Counter()
+        for seed in seeds_of(results):
+            if known := {name: of_seed[seed] for name, of_seed in scores.items() if seed in of_seed}:
+                taken[min(known, key=lambda name: known[name])] += 1
+        if taken:
+            found = ", ".join(f"{words[name]} in {count}" for name, count in taken.most_common())
+            yield f"Lowest score by {rule}, of {_text.plural(taken.total(), 'seed')}: {found}."
 
 
 def _regions(regions: Sequence[Sequence[float]]) -> str:

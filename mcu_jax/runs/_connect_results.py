@@ -147,9 +147,8 @@ def _interior(
     unseen = 0.0 if class_wise else original["validation_accuracy"]
 
     def score(split: str) -> np.ndarray:
-        targets = paths.Targets(np.float32(original[f"{split}_accuracy"]), np.float32(unseen))
         seen, forgotten = (np.asarray(measures[f"{name}_accuracy"], np.float32) for name in (split, "forget"))
-        return np.asarray(paths.gap(seen, forgotten, targets))
+        return (np.abs(seen - original[f"{split}_accuracy"]) + np.abs(forgotten - unseen)) / 2
 
     chosen, reported = score("validation"), score("test")
     inside = paths.interior(chosen)

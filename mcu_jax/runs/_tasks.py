@@ -241,15 +241,19 @@ def evaluate(task: Problem, params: Params) -> Evaluation:
 
 
 def metric_values(evaluation: Evaluation) -> dict[str, float]:
-    """UA, RA, TA, MIA as fractions; where a class is forgotten, UA_test too."""
-    values = {name: float(value) for name, value in accuracies(evaluation).items()}
+    """`traceable` and MIA, as fractions."""
+    values = {name: float(value) for name, value in traceable(evaluation).items()}
     return {**values, "MIA": attack(evaluation)}
 
 
 @jax.jit
-def accuracies(evaluation: Evaluation) -> dict[str, Any]:
-    """The metrics that are accuracies, by name."""
+def traceable(evaluation: Evaluation) -> dict[str, Any]:
+    """The metrics that can be mapped over, by name: UA, RA, TA, accuracy on D_v, the distance of D_f from unseen
+    examples; where a class is forgotten, UA on its test examples.
+    """
     values = {"UA": metrics.ua(evaluation), "RA": metrics.ra(evaluation), "TA": metrics.ta(evaluation)}
+    values |= {"VA": metrics.accuracy(evaluation.validation)}
+    values |= {"unseen_distance": metrics.unseen_distance(evaluation)}
     return values if evaluation.forget_test is None else {**values, "UA_test": metrics.ua_test(evaluation)}
 
 

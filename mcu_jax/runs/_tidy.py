@@ -6,15 +6,16 @@ replicate  the seed: it draws its own forget set, original and retrained model
 role       what was measured. Of `unlearn`: model (a method's model) or path (a point of a path). Of `connect`: pair
            (a path between two of the models asked for), floor (between two runs of one method), retrained (a model),
            or a control's line: perturbation, original, retrain, unaligned, stopping
-subject    the method as the run names it, "linear" and "mcu" for the straight line and the trained path of `unlearn`;
-           of a path of `connect` "A – B"
+subject    the method as the run names it, "linear" and "mcu" for the straight line and the trained path of `unlearn`,
+           :rule=RULE where t was not chosen by the run's own rule; of a path of `connect` "A – B"
 a, b       its ends, where it has two
 run        0, 1, …: of models that differ in the seed of training alone
 forget     the request, as `random:0.2`
 curve      of a path, or of the path that a model was chosen on
 t          from 0 to 1; empty for a number that is of a model or of a whole path
 split      the examples: retain, forget, validation, test, or forget_test (test examples of a forgotten class)
-metric     UA, RA, TA, MIA, avg_gap, gap, seconds_PART, loss, accuracy, js, zrf; for a whole path these with _barrier,
+metric     UA, RA, TA, VA (accuracy on D_v), MIA, unseen_distance, avg_gap, score_RULE (without a retrained model, by a
+           rule of `mcu_jax.rules`), seconds_PART, loss, accuracy, js, zrf; for a whole path these with _barrier,
            _total_variation or _max_second_difference, and distance_a (of an end from the original), distance_ab,
            arc_length, disagreement, cka, task_cosine, connected; interior_share, interior_t and interior_score: how
            many points between the ends are better than both, the best of them, and its score, _a and _b the ends';
@@ -37,11 +38,11 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from mcu_jax import text
+from mcu_jax import rules, text
 from mcu_jax.runs import _files
 
 SUMMARY, TABLE = "results.json", "results.csv"
-SCHEMA = 2
+SCHEMA = 3
 
 
 class Row(NamedTuple):
@@ -63,7 +64,8 @@ class Row(NamedTuple):
 
 
 _SPLITS = {"UA": "forget", "UA_test": "forget_test", "RA": "retain", "TA": "test", "MIA": "forget", "js": "forget"}
-_SPLITS["zrf"] = "forget"
+_SPLITS |= {"zrf": "forget", "VA": "validation", "unseen_distance": "forget"}
+_SCORES = tuple(f"score_{rule}" for rule in rules.NAMES)
 _ALONG = ("t", "metrics")
 """Of a pair's entry: what is in the table alone."""
 
@@ -168,10 +170,10 @@ def _unlearned(results: Mapping[str, Any]) -> Iterator[Row]:
     config = results["config"]
     curve = next((path["curve"] for path in results["paths"] if path["curve"] != "linear"), "linear")
     for row in results["rows"]:
-        where = {"mcu": curve, "linear": "linear"}.get(row["method"])
+        where = {"mcu": curve, "linear": "linear"}.get(row["method"].removesuffix(f":rule={row['rule']}"))
         one = Row(row["seed"], "model", row["method"], forget=config["forget"], curve=where, t=row.get("t"))
         diverged = row.get("diverged")
-        for name in (*_SPLITS, "avg_gap"):
+        for name in (*_SPLITS, "avg_gap", *_SCORES):
             # A number that does not apply has no row; one that a diverged method lacks has one, without a value.
             if row.get(name) is not None or (diverged is not None and name in row):
                 yield one._replace(**_metric(name), value=row[name])
@@ -191,7 +193,7 @@ def _unlearned(results: Mapping[str, Any]) -> Iterator[Row]:
 def _metric(name: str) -> dict[str, Any]:
     """Split, metric and unit by the name that `results.json` has for a value at one t."""
     split, _, rest = name.partition("_")
-    if rest in ("loss", "accuracy"):
+    if rest in ("loss", "accuracy") and name not in _SCORES:
         return {"split": split, "metric": rest, "unit": "nats" if rest == "loss" else "fraction"}
     return {"split": _SPLITS.get(name), "metric": name, "unit": "nats" if name == "js" else "fraction"}
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mcu_jax import connect, curves, methods, metrics, paths, registry
+from mcu_jax import connect, curves, methods, metrics, paths, registry, rules
 from mcu_jax.base import Curve, Evaluation, Params, Path, Problem
 from mcu_jax.runs import _directory, _graph, _runner, _stages, _tasks, _unlearn_config
 from mcu_jax.runs._graph import Stage
 from mcu_jax.runs._unlearn_config import Resolved
 
-METRICS = ("UA", "UA_test", "RA", "TA", "MIA")
+METRICS = ("UA", "UA_test", "RA", "TA", "MIA", "VA", "unseen_distance")
 PATH, LINE = ("sweep", "choice of t"), ("sweep of the line", "choice of t on the line")
 """The stages that look at a path, and choose a point on it."""
 
@@ -62,14 +62,23 @@ def _stages_of(resolved: Resolved, replicate: _tasks.Replicate) -> _graph.Labell
         along = {**seen, "original": replicate.original, **end, **inner}
         values = functools.partial(sweep_values, points=config.points)
         swept = made.add(Stage(label, seed, sweep, along, swept_form, values))
-        read = {"retain": swept["RA"], "unlearned": swept["UA"], "targets": swept["targets"]}
-        chosen = made.add(Stage(choice, seed, choose, {**along, **read}, swept_form, choice_values))
-        at = {**along, "t": chosen["t"]}
-        made.add(Stage(f"metrics of {row}", seed, evaluate_at, at, form, _tasks.metric_values))
+        read = {"standings": swept["standings"], "targets": swept["targets"]}
+        for rule in rules.NAMES:
+            label = by_rule(choice, rule, config.rule)
+            by = {**swept_form, "rule": rule}
+            chosen = made.add(Stage(label, seed, choose, {**along, **read}, by, choice_values))
+            at = {**along, "t": chosen["t"]}
+            label = by_rule(f"metrics of {row}", rule, config.rule)
+            made.add(Stage(label, seed, evaluate_at, at, form, _tasks.metric_values))
     for spec, params in models.items():
         inputs = {**seen, "params": params}
         made.add(Stage(f"metrics of {spec}", seed, _tasks.evaluate, inputs, {}, _tasks.metric_values))
     return made
+
+
+def by_rule(name: str, rule: str, own: str) -> str:
+    """What is chosen by the run's own rule is not told by it."""
+    return name if rule == own else f"{name}:rule={rule}"
 
 
 # Functions of stages
@@ -116,10 +125,10 @@ def sweep(
     curve: str,
     bends: int,
     points: int,
-) -> tuple[Evaluation, paths.Targets]:
+) -> tuple[Evaluation, rules.Targets]:
     """Along the path of these inner points; None: along the straight line."""
     problem, line = _tasks.given(task, original), _path(original, end, inner, bends)
-    return paths.evaluate(problem, line, paths.points(points), _curve(curve)), connect.targets(problem)
+    return paths.evaluate(problem, line, paths.points(points), _curve(curve)), rules.targets(problem)
 
 
 def evaluate_at(
@@ -137,43 +146,48 @@ def _path(start: Params, end: Params, inner: Params | None, bends: int) -> Path:
     return line if inner is None else line._replace(inner=inner)
 
 
-def sweep_values(swept: tuple[Evaluation, paths.Targets], *, points: int) -> dict[str, Any]:
+def sweep_values(swept: tuple[Evaluation, rules.Targets], *, points: int) -> dict[str, Any]:
     """The values along a path."""
     evaluation, targets = swept
-    ts, (retain, forget) = paths.points(points), paths.accuracies(evaluation)
-    along = jax.device_get(jax.vmap(_tasks.accuracies)(evaluation))
+    ts, standings = paths.points(points), paths.standings(evaluation)
+    along = jax.device_get(jax.vmap(_tasks.traceable)(evaluation))
     return {
         "t": [round(float(t), 6) for t in ts],
         **{name: values.tolist() for name, values in along.items()},
         "MIA": _tasks.attacks(evaluation),
-        "gap": [float(gap) for gap in paths.gap(retain, forget, targets)],
+        **{f"score_{name}": _rule(name)(standings, targets).tolist() for name in rules.NAMES},
+        "standings": {name: np.asarray(values).tolist() for name, values in standings._asdict().items()},
         "targets": {name: float(value) for name, value in targets._asdict().items()},
-        "effective_region": paths.effective_region(ts, retain, forget, targets),
+        "effective_region": {name: paths.effective_region(ts, standings, targets, _rule(name)) for name in rules.NAMES},
     }
+
+
+def _rule(name: str) -> rules.Rule:
+    return getattr(rules, name)
 
 
 def choose(
     task: Problem,
     original: Params,
     end: Params,
-    retain: Sequence[Any],
-    unlearned: Sequence[Any],
+    standings: Mapping[str, Sequence[Any]],
     targets: Mapping[str, Any],
     inner: Params | None = None,
     *,
     curve: str,
     bends: int,
     points: int,
+    rule: str,
 ) -> paths.Choice:
-    """The choice of t, from accuracies on D_r and D_f along the path. unlearned: UA."""
-    accuracies = (jnp.stack([*retain]), 1 - jnp.stack([*unlearned]))
-    path = _path(original, end, inner, bends)
-    goal = paths.Targets(**targets)
-    return paths.choose(_tasks.given(task, original), path, paths.points(points), accuracies, goal, _curve(curve))
+    """The choice of t by a rule, from what it looks at along the path."""
+    along = rules.Standing(**{name: jnp.stack([*values]) for name, values in standings.items()})
+    path, goal = _path(original, end, inner, bends), rules.Targets(**targets)
+    problem = _tasks.given(task, original)
+    return paths.choose(problem, path, paths.points(points), along, goal, _curve(curve), _rule(rule))
 
 
 def choice_values(choice: paths.Choice) -> dict[str, float]:
-    return {"t": round(float(choice.t), 6), "gap": float(choice.gap)}
+    return {"t": round(float(choice.t), 6), "score": float(choice.score)}
 
 
 # What they come to
@@ -182,74 +196,99 @@ def choice_values(choice: paths.Choice) -> dict[str, float]:
 def results(resolved: Resolved, graph: _graph.Graph, runner: _runner.Runner) -> dict[str, Any]:
     """As `results.json` holds it; of the seeds and methods of `resolved`, which may be some of the graph's."""
     config, rows, along = resolved.config, [], []
+    own_first = sorted(rules.NAMES, key=lambda rule: rule != config.rule)
     for seed in config.seeds:
         stages = {label: stage for label, of_label in graph.items() for stage in of_label if stage.seed == seed}
-        retrained = runner.read(stages["metrics of retrain"])
-        for name in ("original", "retrain", config.pre, "linear", "mcu", *config.baselines):
-            rows.append(_row(resolved, stages, runner, name, retrained))
+        read = _Read(stages, runner)
+        rows += [_model_row(resolved, read, name) for name in ("original", "retrain", config.pre)]
+        rows += [_path_row(config, read, name, rule) for rule in own_first for name in ("linear", "mcu")]
+        rows += [_model_row(resolved, read, name) for name in config.baselines]
         for curve, labels in ((resolved.curve.__name__, PATH), ("linear", LINE)):
-            swept, choice = (runner.read(stages[label]) for label in labels)
-            if not isinstance(choice, _stages.Diverged):
-                along.append(_path_entry(stages, runner, seed, curve, swept, choice, retrained))
+            entry = _path_entry(config, read, curve, *labels)
+            along += [] if entry is None else [{"seed": seed, "curve": curve, **entry}]
     return {"kind": config.KIND, "config": resolved.as_dict(), "rows": rows, "paths": along}
 
 
-_PARTS = {
-    "original": {"training": "original"},
-    "retrain": {"training": "retrain"},
-    "linear": {"pre_unlearning": "", "sweep": LINE[0], "selection": LINE[1]},
-    "mcu": {"pre_unlearning": "", "mask": "mask", "path": "path", "sweep": PATH[0], "selection": PATH[1]},
-}
-"""Which stages a row's seconds are of; empty: the run's pre-unlearning method."""
+class _Read(NamedTuple):
+    """What the stages of a seed came to, by label."""
+
+    stages: Mapping[str, Stage]
+    runner: _runner.Runner
+
+    def __call__(self, label: str) -> Any:
+        """None where it, or what it needs, diverged."""
+        values = self.runner.read(self.stages[label])
+        return None if isinstance(values, _stages.Diverged) else values
 
 
-def _row(
-    resolved: Resolved, stages: Mapping[str, Stage], runner: _runner.Runner, name: str, retrained: Any
-) -> dict[str, Any]:
-    is_mcu = name in resolved.methods and resolved.methods[name][0] == "mcu"
-    parts = _PARTS.get(name, {"pre_unlearning": "", "unlearning": name} if is_mcu else {"unlearning": name})
-    labels = {part: label or resolved.config.pre for part, label in parts.items()}
-    used = {part: stages[label] for part, label in labels.items() if label in stages}
-    spent = {part: runner.spent(stage) for part, stage in used.items()}
-    values = runner.read(stages[f"metrics of {name}"])
-    diverged = values if isinstance(values, _stages.Diverged) else None
-    t, kept, seconds = None, {}, {part: one.seconds for part, one in spent.items()}
-    if not diverged and "selection" in used:
-        t = runner.read(used["selection"])["t"]
-    elif not diverged and is_mcu:
-        t = round(float(runner.read(stages[name])["t"]), 6)
-        kept = {"mask_keep": float(runner.read(stages[name])["keep"])}
-    seconds["compile"] = sum(one.compile_seconds for one in spent.values())
-    known = not diverged and not isinstance(retrained, _stages.Diverged)
+def _model_row(resolved: Resolved, read: _Read, name: str) -> dict[str, Any]:
+    """Of a method; MCU as a baseline of itself chooses a t too."""
+    if name in ("original", "retrain"):
+        return _row(read, name, {"training": name})
+    method, options = resolved.methods[name]
+    if method != "mcu":
+        return _row(read, name, {"unlearning": name})
+    made, chosen = read(name), {}
+    if made:
+        chosen = {"t": round(float(made["t"]), 6), "rule": options["rule"], "mask_keep": float(made["keep"])}
+    return _row(read, name, {"pre_unlearning": resolved.config.pre, "unlearning": name}, **chosen)
+
+
+def _path_row(config: Any, read: _Read, name: str, rule: str) -> dict[str, Any]:
+    """Of the point that a rule chooses on the path, or on the line."""
+    sweep, choice = PATH if name == "mcu" else LINE
+    selection = by_rule(choice, rule, config.rule)
+    trained = {part: part for part in ("mask", "path") if name == "mcu" and part in read.stages}
+    parts = {"pre_unlearning": config.pre, **trained, "sweep": sweep, "selection": selection}
+    chosen = read(selection)
+    return _row(read, by_rule(name, rule, config.rule), parts, t=chosen and chosen["t"], rule=rule)
+
+
+def _row(read: _Read, name: str, parts: Mapping[str, str], **chosen: Any) -> dict[str, Any]:
+    """parts: which stages its seconds are of. chosen: how its t was, where it has one."""
+    stages, runner = read
+    label = f"metrics of {name}"
+    values, retrained, diverged = read(label), read("metrics of retrain"), runner.broken(stages[label])
+    spent = {part: runner.spent(stages[label]) for part, label in parts.items()}
     return {
         "method": name,
-        "seed": stages["original"].seed,
-        "t": t,
-        **{metric: None if diverged else values.get(metric) for metric in METRICS},
-        "avg_gap": metrics.avg_gap(values, retrained) if known else None,
-        "seconds": seconds,
-        **kept,
+        "seed": stages[label].seed,
+        "t": None,
+        "rule": None,
+        **{metric: values and values.get(metric) for metric in METRICS},
+        "avg_gap": metrics.avg_gap(values, retrained) if values and retrained else None,
+        **_scores(values, read(LINE[0])),
+        "seconds": {
+            **{part: one.seconds for part, one in spent.items()},
+            "compile": sum(one.compile_seconds for one in spent.values()),
+        },
+        **chosen,
         **({"diverged": diverged.step, "diverged_stage": diverged.label} if diverged else {}),
     }
 
 
-def _path_entry(
-    stages: Mapping[str, Stage],
-    runner: _runner.Runner,
-    seed: int,
-    curve: str,
-    swept: Mapping[str, Any],
-    choice: Mapping[str, Any],
-    retrained: Any,
-) -> dict[str, Any]:
+def _scores(values: Mapping[str, Any] | None, swept: Mapping[str, Any] | None) -> dict[str, float | None]:
+    """The score of a model by every rule; swept: any path of the seed, which holds the targets."""
+    if not values or not swept:
+        return {f"score_{name}": None for name in rules.NAMES}
+    standing = rules.Standing(values["RA"], 1 - values["UA"], values["VA"], values["unseen_distance"])
+    targets = rules.Targets(**swept["targets"])
+    return {f"score_{name}": float(_rule(name)(standing, targets)) for name in rules.NAMES}
+
+
+def _path_entry(config: Any, read: _Read, curve: str, sweep: str, choice: str) -> dict[str, Any] | None:
+    swept = read(sweep)
+    chosen = {rule: read(by_rule(choice, rule, config.rule)) for rule in rules.NAMES}
+    if not swept or not all(chosen.values()):
+        return None
     realised = {"keep": 0.0, "retain_filter": 0.0}  # nothing of a line is trained
     if curve != "linear":
-        masked = runner.read(stages["mask"]) if "mask" in stages else {"keep": 1.0, "retain_filter": 0.0}
+        masked = read("mask") if "mask" in read.stages else {"keep": 1.0, "retain_filter": 0.0}
         realised = {name: float(masked[name]) for name in realised}
     region = None
-    if not isinstance(retrained, _stages.Diverged):
-        yardstick = paths.Targets(retain=retrained["RA"], forget=1 - retrained["UA"])
-        accuracies = (np.array(swept["RA"]), 1 - np.array(swept["UA"]))
-        region = paths.effective_region(np.array(swept["t"]), *accuracies, yardstick)
-    chosen = {"best_t": choice["t"], "best_gap": choice["gap"]}
-    return {"seed": seed, "curve": curve, **swept, **chosen, "effective_region_retrain": region, "mask": realised}
+    if retrained := read("metrics of retrain"):
+        yardstick = rules.Targets(retained := retrained["RA"], 1 - retrained["UA"], retained)
+        standings = rules.Standing(**{name: np.array(values) for name, values in swept["standings"].items()})
+        region = paths.effective_region(np.array(swept["t"]), standings, yardstick)
+    kept = {name: values for name, values in swept.items() if name != "standings"}
+    return {**kept, "chosen": chosen, "effective_region_retrain": region, "mask": realised}

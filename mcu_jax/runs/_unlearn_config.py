@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from mcu_jax import base, connect, datasets, registry, text
+from mcu_jax import base, connect, datasets, registry, rules, text
 from mcu_jax.base import Count, Fraction, Positive
 from mcu_jax.runs import _config, _own, _settings
 from mcu_jax.runs._settings import FEW, POINTS, ConfigError
@@ -54,6 +54,9 @@ class Config(_settings.Settings):
     lr: Annotated[float | None, Positive, "Learning rate of path training (default: the recipe's)."] = None
     curve: Annotated[str, "bezier or polychain; with :bends=2 for more than one inner point."] = "bezier"
     mask: MaskConfig = MaskConfig()
+    rule: Annotated[
+        str, "What t* is chosen by, without a retrained model: accuracy or distribution. Both are reported."
+    ] = "accuracy"
     points: Annotated[int, POINTS, "How many t of the path are evaluated, from 0 to 1; at least 4."] = 21
     sample: Annotated[
         int | None,
@@ -94,6 +97,7 @@ def resolve(config: Config, model: base.Model | None = None, data: datasets.Data
         config = _config.named(_settings.checked(config), brought)
         recipe = _config.recipe(config, brought)
         registry.check(config.mask.kind, connect.MASKS, "mask kind")
+        registry.check(config.rule, rules.NAMES, "rule")
         mask = _mask(config.mask, recipe["mask"])
         config = _config.fill(
             config,
@@ -152,6 +156,7 @@ def _methods(config: Config, recipe: Mapping[str, Any]) -> dict[str, tuple[str, 
         if name == "mcu":
             _check_mcu(spec == config.pre, asked)
             given = {"epochs": config.epochs, "lr": config.lr, "pre": pre, "points": config.points}
+            given["rule"] = config.rule
             path_curve, bends = _config.path_curve(config.curve)
             given |= {"beta": _config.beta(config.beta), "curve": path_curve.__name__, "bends": bends}
             shares = {"keep": config.mask.keep, "retain_filter": config.mask.retain_filter}
@@ -168,5 +173,7 @@ def _check_mcu(is_pre: bool, options: Mapping[str, Any]) -> None:
         raise ConfigError("mcu needs another method's model to draw its path to; choose one with --pre")
     if "pre" in options:
         raise ConfigError("a baseline mcu leads to the run's own pre-unlearned model; for another, run with --pre")
+    if options.keys() == {"rule"}:
+        raise ConfigError("what the path comes to by either rule is always reported; the run's own is set by --rule")
     if not options:
         raise ConfigError("mcu itself is always computed; as a baseline give it other options, as mcu:beta=0.2")
