@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mcu_jax import metrics
-from mcu_jax.base import Evaluation, Problem
+from mcu_jax.base import Evaluation, Problem, UserError
 
 
 class Standing(NamedTuple):
@@ -46,9 +46,18 @@ def standing(evaluation: Evaluation) -> Standing:
     return Standing(retain, forget, validation, metrics.unseen_distance(evaluation))
 
 
-@jax.jit
 def targets(problem: Problem) -> Targets:
-    """Cal_r = accuracy of θ_o on D; Cal_f = that on D_v, or 0 where a class is forgotten; Cal_v = that on D_v."""
+    """Cal_r = accuracy of θ_o on D; Cal_f = that on D_v, or 0 where a class is forgotten; Cal_v = that on D_v.
+
+    Raises UserError for a problem without validation examples.
+    """
+    if not len(problem.validation):
+        raise UserError("rules judge by examples that were never trained on, given no validation examples: keep some")
+    return _targets(problem)
+
+
+@jax.jit
+def _targets(problem: Problem) -> Targets:
     original = standing(metrics.evaluate(problem, problem.params))
     sizes = len(problem.retain), len(problem.forget)
     hits = original.retain * sizes[0] + original.forget * sizes[1]

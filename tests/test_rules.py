@@ -78,7 +78,7 @@ def test_standings_along_a_path_are_those_of_its_points(problem: Problem, unlear
     path, ts = curves.straight(problem.params, unlearned), paths.points(4)
     along = paths.standings(paths.evaluate(problem, path, ts))
     for i, t in enumerate(ts):
-        there = metrics.evaluate(problem, curves.bezier(path, t))
+        there = metrics.evaluate(problem, curves.bezier(path, float(t)))
         own = rules.standing(there)
         np.testing.assert_allclose([leaf[i] for leaf in along], list(own), atol=1e-5)
         expected = stats.wasserstein_distance(there.forget.confidence, there.validation.confidence)
@@ -102,5 +102,5 @@ def test_each_rule_chooses_by_its_own_score(problem: Problem, unlearned: Any) ->
 
 def test_a_rule_needs_examples_that_the_model_has_never_seen(problem: Problem) -> None:
     without = dataclasses.replace(problem, validation=problem.validation[:0])
-    with pytest.raises(UserError, match="validation is empty"):
+    with pytest.raises(UserError, match="given no validation examples"):
         rules.targets(without)
