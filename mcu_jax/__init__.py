@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mcu_jax import (
         alignment,
+        auto,
         checkpoint,
         connect,
         curricula,
@@ -40,6 +41,7 @@ __all__ = [
     "Problem",
     "UserError",
     "alignment",
+    "auto",
     "checkpoint",
     "connect",
     "curricula",

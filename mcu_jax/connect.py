@@ -15,7 +15,7 @@ from mcu_jax import curves, losses, masks, optimizers, outputs, rules, training,
 from mcu_jax.base import Batch, Curve, Mask, NonNegative, Params, Path, Problem, RandomKey, UserError
 
 ADAPTIVE = "adaptive"
-MASKS = ("mcu", "random", "none")
+MASKS = ("mcu", "gradients", "random", "none")
 BETAS = (0.0, 0.01, 0.5)
 """The values the adaptive forgetting penalty switches between."""
 
@@ -41,20 +41,25 @@ def mcu_mask(
 ) -> MaskInfo | None:
     """MCU's two-stage mask at θ_o (`masks.mcu`), or a random one of exactly its realised size, or None for all weights.
 
-    kind: mcu, random or none; else UserError.
+    kind: mcu, gradients (the two stages with shares that the gradients give, `masks.by_gradients`), random or none;
+    else UserError.
     """
     if kind == "none":
         return None
-    if kind not in ("mcu", "random"):
-        raise UserError(f"a mask is one of mcu, random, none; given {kind!r}")
+    if kind not in MASKS:
+        raise UserError(f"a mask is one of {', '.join(MASKS)}; given {kind!r}")
     stats = training.evaluation_stats(problem, problem.params)
     grads = [training.gradient(problem, problem.params, rows, stats) for rows in (problem.retain, problem.forget)]
-    mask, dropped = _two_stages(*grads, keep=keep, retain_filter=retain_filter)
+    if kind == "gradients":
+        mask, dropped = _by_gradients(*grads)
+    else:
+        mask, dropped = _two_stages(*grads, keep=keep, retain_filter=retain_filter)
     if kind == "random":
         mask = masks.random(key, problem.params, masks.count(mask, problem.params))
     return MaskInfo(mask, masks.realised(mask, problem.params), masks.realised(dropped, problem.params))
 
 
+_by_gradients = jax.jit(masks.by_gradients)
 _two_stages = jax.jit(masks.mcu, static_argnames=("keep", "retain_filter"))
 
 
@@ -85,6 +90,7 @@ def mcu(
     curve: Curve = curves.bezier,
     bends: int = 1,
     epochs: int = 10,
+    steps: int = 0,
     lr: Any = 0.01,
     momentum: Any = 0.9,
     batch_size: int = 128,
@@ -94,6 +100,7 @@ def mcu(
 
     min over the inner points of E_{t~U(0,1)} [CE(D_r; φ(t)) − β CE(D_f; φ(t))]: one t a mini-batch, the two means taken
     separately, the exact gradient through φ. An epoch is one pass over D_f and a once-drawn `retain_fraction` of D_r.
+    steps: so many in place of whole epochs, unless 0.
 
     end: the pre-unlearned model. beta: a number, or "adaptive" (`adaptive_beta`). mask: "mcu", "random", "none", None,
     or one made by `mcu_mask`; weights outside it never leave the straight line.
@@ -108,11 +115,8 @@ def mcu(
     if isinstance(mask, str):
         mask = mcu_mask(problem, mask_key, kind=mask, keep=keep, retain_filter=retain_filter)
     goal = rules.targets(problem)
-    half_size = max(1, round(retain_fraction * len(problem.retain)))
-    half = jax.random.permutation(half_key, len(problem.retain))[:half_size]
-    mixed = training.mix(problem.forget, jnp.asarray(problem.retain)[half])
     path, losses_of_steps = train(
-        training.Objective(Partial(_penalised, problem, goal, None if isinstance(beta, str) else beta), (mixed,)),
+        objective(problem, goal, half_key, beta=beta, retain_fraction=retain_fraction),
         problem.params,
         end,
         problem.data,
@@ -121,6 +125,7 @@ def mcu(
         curve=curve,
         bends=bends,
         epochs=epochs,
+        steps=steps,
         lr=lr,
         momentum=momentum,
         batch_size=batch_size,
@@ -128,10 +133,26 @@ def mcu(
     return path, PathInfo(losses_of_steps, goal, mask)
 
 
+def objective(
+    problem: Problem,
+    goal: rules.Targets,
+    key: RandomKey,
+    *,
+    beta: float | Float[Any, ""] | str = ADAPTIVE,
+    retain_fraction: float = 0.5,
+) -> training.Objective:
+    """What `mcu` minimises at a point of the path. beta: also a negative number stands for "adaptive"."""
+    half_size = max(1, round(retain_fraction * len(problem.retain)))
+    half = jax.random.permutation(key, len(problem.retain))[:half_size]
+    mixed = training.mix(problem.forget, jnp.asarray(problem.retain)[half])
+    fixed = jnp.asarray(-1.0 if isinstance(beta, str) else beta, jnp.float32)
+    return training.Objective(Partial(_penalised, problem, goal, fixed), (mixed,))
+
+
 def _penalised(
     problem: Problem,
     goal: rules.Targets,
-    beta: float | Float[Any, ""] | None,
+    beta: Float[Array, ""],
     params: Params,
     batches: tuple[tuple[Batch, Bool[Array, "n"]]],
     now: training.Now,
@@ -139,10 +160,9 @@ def _penalised(
     ((batch, is_forget),) = batches
     scores = outputs.scores(training.logits(problem, params, batch, now.key), outputs.labels(batch))
     # A batch without forget examples has a forget mean and accuracy of 0, and so no penalty.
-    if beta is None:
-        accuracies = (losses.masked_mean(scores.correct, is_forget), losses.masked_mean(scores.correct, ~is_forget))
-        beta = adaptive_beta(*accuracies, goal)
-    return training.Term(scores.loss, where=~is_forget), training.Term(scores.loss, -beta, is_forget)
+    accuracies = (losses.masked_mean(scores.correct, is_forget), losses.masked_mean(scores.correct, ~is_forget))
+    penalty = jnp.where(beta < 0, adaptive_beta(*accuracies, goal), beta)
+    return training.Term(scores.loss, where=~is_forget), training.Term(scores.loss, -penalty, is_forget)
 
 
 def neutral(problem: Problem, *, weight: float = 0.2) -> training.Objective:
@@ -175,6 +195,7 @@ def train(
     sampling: str = "uniform",
     origin: Params | None = None,
     epochs: int = 10,
+    steps: int = 0,
     lr: Any = 0.01,
     momentum: Any = 0.9,
     batch_size: int = 128,
@@ -193,15 +214,35 @@ def train(
     if origin is not None:
         trees.check_alike(start, origin, "the ends of a path and where its inner points begin")
         path = path._replace(inner=trees.stack([origin] * bends))
+    settings = {"mask": mask, "curve": curve, "sampling": sampling, "lr": lr, "momentum": momentum}
+    return train_on(objective, path, data, key, **settings, epochs=epochs, steps=steps, batch_size=batch_size)
+
+
+def train_on(
+    objective: training.Objective,
+    path: Path,
+    data: Any,
+    key: RandomKey,
+    *,
+    mask: Mask | None = None,
+    curve: Curve = curves.bezier,
+    sampling: str = "uniform",
+    epochs: int = 10,
+    steps: int = 0,
+    lr: Any = 0.01,
+    momentum: Any = 0.9,
+    batch_size: int = 128,
+) -> tuple[Path, Float[Array, "steps"]]:
+    """`train` from the inner points that a path has."""
+    terms = Partial(_along(curve, SAMPLING[sampling]), trees.as_partial(objective.terms), path.start, path.end)
     result = training.fit(
-        objective._replace(
-            terms=Partial(_along(curve, SAMPLING[sampling]), trees.as_partial(objective.terms), start, end)
-        ),
+        objective._replace(terms=terms),
         path.inner,
         data,
         key,
         optimizer=optimizers.make(optimizers.sgd, lr, momentum),
         epochs=epochs,
+        steps=steps,
         batch_size=batch_size,
         mask=mask,
     )

@@ -80,7 +80,7 @@ def test_random_mask_is_of_the_realised_size(problem: Problem) -> None:
     assert float(control.keep) == float(two_stage.keep) > 0
     chex.assert_trees_all_equal_shapes(control.mask, problem.params)
     assert connect.mcu_mask(problem, KEY, kind="none") is None
-    with pytest.raises(UserError, match="mcu, random, none; given 'all'"):
+    with pytest.raises(UserError, match="mcu, gradients, random, none; given 'all'"):
         connect.mcu_mask(problem, KEY, kind="all")
 
 
@@ -141,7 +141,7 @@ def objective(problem: Problem, end: Any, inner: Any, batch: tuple, curve: Any, 
     """MCU's loss at the t that `KEY` draws, and its gradient."""
     now = training.Now(jnp.asarray(0), jnp.asarray(1), KEY, jnp.asarray(0))
     goal = rules.Targets(jnp.float32(0.9), jnp.float32(0.2), jnp.float32(0.5))
-    beta = None if beta is None else jnp.asarray(beta)
+    beta = jnp.asarray(-1.0 if beta is None else beta)
     at_t = Partial(connect._penalised, problem, goal, beta)
     along = connect._along(curve, connect.SAMPLING["uniform"])
     return training.total(along(at_t, problem.params, end, inner, (batch,), now))

@@ -253,3 +253,43 @@ def test_a_mask_that_does_not_fit_is_refused(mask: dict, message: str) -> None:
     params = {"a": jnp.ones(2)}
     with pytest.raises(UserError, match=message):
         masks.freeze(mask).init(params)
+
+
+def slow_upper_class(scores: dict[str, float]) -> set[str]:
+    """Every way to cut the ranking in two, by the variance between the classes."""
+    names = sorted(scores, key=lambda name: -scores[name])
+    logs = np.log([scores[name] for name in names])
+    if len(names) == 1:
+        return set(names)
+    cuts = range(1, len(names))
+    between = [cut * (len(names) - cut) * (logs[:cut].mean() - logs[cut:].mean()) ** 2 for cut in cuts]
+    return set(names[: cuts[int(np.argmax(between))]])
+
+
+@quick
+@given(st.integers(0, 10_000))
+def test_shares_by_gradients_are_the_two_classes_of_the_scores(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = {"a": 7, "b": 2, "c": 30, "d": 5}
+    retain, forget = (
+        {name: np.exp(rng.normal(0, 3)) * rng.normal(size=n).astype(np.float32) for name, n in sizes.items()}
+        for _ in range(2)
+    )
+    mask, dropped = masks.by_gradients(*(jax.tree.map(jnp.float32, tree) for tree in (retain, forget)))
+
+    def score(tree: dict) -> dict[str, float]:
+        return {name: float(np.linalg.norm(g)) / g.size for name, g in tree.items()}
+
+    out = slow_upper_class(score(retain))
+    assert {name for name in sizes if bool(dropped[name])} == out
+    left = {name: value for name, value in score(forget).items() if name not in out}
+    assert {name for name in sizes if bool(mask[name])} == slow_upper_class(left)
+
+
+def test_shares_by_gradients_leave_something_to_train() -> None:
+    one = {"a": jnp.ones(3)}
+    mask, dropped = masks.by_gradients(one, one)
+    assert (bool(mask["a"]), bool(dropped["a"])) == (True, False)
+    none = {"a": jnp.zeros(3), "b": jnp.zeros(2)}
+    mask, _ = masks.by_gradients(none, none)
+    assert any(map(bool, mask.values()))

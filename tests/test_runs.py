@@ -326,7 +326,15 @@ def test_a_plan_says_what_is_left_and_makes_nothing(finished: runs.Run, tmp_path
 # Going on
 
 
-def test_stopping_after_a_stage_and_going_on_gives_the_same(finished: runs.Run, tmp_path: pathlib.Path) -> None:
+def one_label_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it is known where a run stops."""
+    monkeypatch.setattr(_runner, "_labels_at_once", lambda *, together: 1)
+
+
+def test_stopping_after_a_stage_and_going_on_gives_the_same(
+    finished: runs.Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_label_after_another(monkeypatch)
     with pytest.raises(runs.InterruptedRunError, match="stopped after mask"):  # it has no loop
         unlearn(tmp_path / "run", Watcher("mask"))
     watcher = Watcher()
@@ -338,6 +346,7 @@ def test_stopping_after_a_stage_and_going_on_gives_the_same(finished: runs.Run, 
 def test_stopping_within_a_stage_and_going_on_gives_the_same(
     together: bool, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    one_label_after_another(monkeypatch)
     if together:
         monkeypatch.setattr(_runner, "SAVE_EVERY_SECONDS", 0.0)
     else:
@@ -638,3 +647,49 @@ def test_what_is_not_there_cannot_be_loaded(finished: runs.Run, tmp_path: pathli
     shutil.rmtree(next((directory / "stages").glob("path-*")))
     with pytest.raises(ValueError, match=r"not finished; run the same command again"):
         runs.load(directory, seed=0), runs.load(directory, seed=1)
+
+
+# A path that tunes itself
+
+
+def test_a_path_that_tunes_itself(finished: runs.Run, tmp_path: pathlib.Path) -> None:
+    """Its own settings are told, its seconds apart, and again the same command makes nothing."""
+    stages = copy(finished, tmp_path / "first") / "stages"
+    settings = {"path": "auto:budget=2", "stages": str(stages), "baselines": ["mcu:budget=1.5"]}
+    results = unlearn(tmp_path / "run", **settings)
+    methods = own_methods("random_label", "mcu:budget=1.5")
+    assert [row["method"] for row in results["rows"] if row["seed"] == 0] == methods
+    for row in results["rows"]:
+        if row["method"] == "mcu":
+            assert {"search", "path", "mask", "sweep"} <= set(row["seconds"])
+    for path in results["paths"]:
+        assert ("tuned" in path) == (path["curve"] != "linear")
+        if path["curve"] != "linear":
+            tuned = path["tuned"]
+            assert set(tuned) == {"lr", "beta", "score", "line", "steps", "bent"}
+            assert tuned["score"] <= tuned["line"]
+            assert tuned["beta"] in ("adaptive", pytest.approx(0.2))
+    watcher = Watcher()
+    again = unlearn(tmp_path / "run", watcher, **settings)
+    assert watcher.stages == []
+    assert numbers(again) == numbers(results)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"path": "auto:budget=0"}, "a number from 1 to 1000"),
+        ({"path": "auto:budget=soon"}, "a number from 1 to 1000"),
+        ({"path": "auto:lr=1"}, "a path is plain, or auto:budget=N"),
+        ({"path": "plain:budget=2"}, "a path is plain, or auto:budget=N"),
+        ({"path": "best"}, "there is no kind of path 'best'"),
+        ({"path": "auto", "beta": 0.2}, "path auto chooses beta itself"),
+        ({"path": "auto", "mask": {"kind": "random"}}, "takes a mask of whole leaves"),
+        ({"epochs": 2, "steps": 3}, "for so many epochs or for so many steps, given 2 and 3"),
+        ({"baselines": ["mcu:budget=0.5"]}, "budget must be 0, or a number from 1 to 1000"),
+        ({"rule": "best"}, "there is no rule 'best'"),
+    ],
+)
+def test_a_path_that_cannot_be_is_refused(settings: dict, message: str, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(runs.ConfigError, match=message):
+        runs.plan(runs.from_mapping({**SMALL, "out": str(tmp_path / "run"), **settings}))

@@ -3,9 +3,10 @@ from __future__ import annotations
 from typing import Annotated, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Float
 
-from mcu_jax import connect, curves, paths, rules
+from mcu_jax import auto, connect, curves, paths, rules
 from mcu_jax.base import (
     Count,
     Curve,
@@ -22,6 +23,8 @@ from mcu_jax.base import (
     Problem,
     RandomKey,
     Range,
+    UserError,
+    Whole,
 )
 from mcu_jax.methods._random_label import random_label
 
@@ -29,6 +32,7 @@ Penalty = Range(
     f"{connect.ADAPTIVE!r} or {NonNegative.words}",
     lambda beta: beta == connect.ADAPTIVE if isinstance(beta, str) else NonNegative.holds(beta),
 )
+Budget = Range("0, or a number from 1 to 1000", lambda budget: budget == 0 or 1 <= budget <= 1000)
 
 
 class Unlearned(NamedTuple):
@@ -52,37 +56,37 @@ def mcu(
     curve: Annotated[Curve, Named("curves", "curve")] = curves.bezier,
     bends: Annotated[int, Count] = 1,
     epochs: Annotated[int, Count] = 10,
+    steps: Annotated[int, Whole] = 0,
     lr: Annotated[Any, Positive] = 0.01,
     momentum: Annotated[Any, Decay] = 0.9,
     batch_size: Annotated[int, Count] = 128,
     retain_fraction: Annotated[float, PositiveFraction] = 0.5,
     points: Annotated[int, Count] = 21,
     rule: Annotated[rules.Rule, Named("rules", "rule")] = rules.accuracy,
+    budget: Annotated[float, Budget] = 0.0,
     full: bool = False,
 ) -> Any:
     """MCU: the best point of a path to a pre-unlearned model (Shi & Wang 2025, arXiv 2505.10859).
 
     pre: the pre-unlearning method, (problem, key) -> params, or ready parameters. points: how many t are evaluated to
-    choose t* by the rule, which needs no retrained model. full: give an `Unlearned` with the whole path, not only its
-    params. The rest: `connect.mcu`. Raises as it does.
+    choose t* by the rule, which needs no retrained model. budget: 0 for a path of just these settings; else one that
+    chooses lr, beta, epochs and mask itself, near these, for at most so many times their cost (`auto.mcu`). full: give
+    an `Unlearned` with the whole path, not only its params. The rest: `connect.mcu`. Raises as these do.
     """
     pre_key, path_key = jax.random.split(key)
-    path, info = connect.mcu(
-        problem,
-        pre(problem, pre_key) if callable(pre) else pre,
-        path_key,
-        beta=beta,
-        mask=mask,
-        keep=keep,
-        retain_filter=retain_filter,
-        curve=curve,
-        bends=bends,
-        epochs=epochs,
-        lr=lr,
-        momentum=momentum,
-        batch_size=batch_size,
-        retain_fraction=retain_fraction,
-    )
+    end = pre(problem, pre_key) if callable(pre) else pre
+    shared: dict[str, Any] = {"curve": curve, "bends": bends, "epochs": epochs, "steps": steps, "lr": lr}
+    shared |= {"momentum": momentum, "batch_size": batch_size, "retain_fraction": retain_fraction}
+    shares: dict[str, Any] = {"keep": keep, "retain_filter": retain_filter}
+    if budget:
+        if beta != connect.ADAPTIVE:
+            raise UserError(f"a path with a budget chooses beta itself, given {beta!r}: leave out one of them")
+        given = connect.mcu_mask(problem, path_key, kind=mask, **shares) if isinstance(mask, str) else mask
+        path, found = auto.mcu(problem, end, path_key, given, auto.Tuning(budget=budget, **shared))
+        taken = connect.MaskInfo(found.settings.mask, found.settings.keep, found.settings.retain_filter)
+        info = connect.PathInfo(jnp.zeros(0), rules.targets(problem), taken)
+    else:
+        path, info = connect.mcu(problem, end, path_key, beta=beta, mask=mask, **shares, **shared)
     ts = paths.points(points)
     standings = paths.standings(paths.evaluate(problem, path, ts, curve))
     choice = paths.choose(problem, path, ts, standings, info.targets, curve, rule)

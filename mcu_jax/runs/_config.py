@@ -260,6 +260,7 @@ def check_size(resolved: Resolved) -> None:
         if "epochs" in options
     }
     counts = {name: epochs * -(-n // min(batch, n)) for name, (epochs, batch) in asked.items() if epochs}
+    counts["steps"] = getattr(resolved.config, "steps", 0) or 0
     counts |= {f"{text.plain(s)}: steps": options.get("steps", 0) for s, (_, options) in resolved.methods.items()}
     for name, steps in counts.items():
         if steps > MOST_STEPS:

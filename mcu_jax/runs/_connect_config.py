@@ -276,6 +276,7 @@ class _Maker:
                 )
             return Endpoint(label, name, {}, int(run), size)
         given = self._given_to_mcu(options.pop("pre", "random_label")) if name == "mcu" else {}
+        given |= {"steps": 0} if name == "mcu" and "epochs" in options else {}
         name, options = _config.method_options(_with(name, options), self.recipe, self.config.train.batch_size, given)
         return Endpoint(label, name, options, int(run), size)
 

@@ -15,7 +15,7 @@ DEFAULT: dict[str, Any] = {
     "validation_size": None,
     "forget": "random:0.1",
     "train": {"epochs": 20, "lr": 0.05, "batch_size": 128},
-    "path": {"epochs": 10, "lr": 0.01},
+    "path": {"steps": 1000, "lr": 0.05},
     "connection": {"epochs": 10, "lr": 0.01},
     "mask": {"keep": 0.5, "retain_filter": 0.1},
     # What another optimiser's learning rate is to SGD's, so that a model moves about as far.

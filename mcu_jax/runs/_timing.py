@@ -20,13 +20,14 @@ class Spent:
     compile_seconds: float = 0.0
 
 
-_compilations: list[tuple[float, float]] = []
+_compilations: list[tuple[int, float, float]] = []
+"""(thread, from, to): work in several threads has each its own."""
 _listening = threading.Lock()
 
 
 @contextlib.contextmanager
 def timed() -> Iterator[Spent]:
-    """Times what is inside: filled in when it ends."""
+    """Times what is inside, in this thread: filled in when it ends."""
     _listen()
     spent, began = Spent(), time.perf_counter()
     try:
@@ -41,7 +42,8 @@ def since(began: float) -> Spent:
     ended = time.perf_counter()
     # Tracing reports inner functions and outer ones alike: the union counts each moment once.
     compiling, covered = 0.0, began
-    for first, last in sorted(_compilations):
+    here = threading.get_ident()
+    for _, first, last in sorted(one for one in _compilations if one[0] == here):
         if last > covered:
             compiling += last - max(first, covered)
             covered = last
@@ -57,4 +59,4 @@ def _compiled(event: str, duration_secs: float, **_: Any) -> None:
     if event.startswith("/jax/core/compile/"):
         now = time.perf_counter()
         # jax takes the time from the wall clock, which may be set back meanwhile.
-        _compilations.append((now - max(duration_secs, 0.0), now))
+        _compilations.append((threading.get_ident(), now - max(duration_secs, 0.0), now))

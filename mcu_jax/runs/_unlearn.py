@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mcu_jax import connect, curves, methods, metrics, paths, registry, rules
+from mcu_jax import auto, connect, curves, methods, metrics, paths, registry, rules
 from mcu_jax.base import Curve, Evaluation, Params, Path, Problem
 from mcu_jax.runs import _directory, _graph, _runner, _stages, _tasks, _unlearn_config
 from mcu_jax.runs._graph import Stage
@@ -46,13 +46,25 @@ def _stages_of(resolved: Resolved, replicate: _tasks.Replicate) -> _graph.Labell
             models[spec] = made.add(replicate.unlearned(spec, name, options))
 
     end, form = {"end": made[config.pre]}, {"curve": resolved.curve.__name__, "bends": resolved.bends}
-    trained = {"epochs": config.epochs, "lr": config.lr, "batch_size": config.train.batch_size, "beta": resolved.beta}
+    trained = {
+        **_unlearn_config.length(config),
+        "lr": config.lr,
+        "batch_size": config.train.batch_size,
+        "beta": resolved.beta,
+    }
     masked: dict[str, _graph.Input] = {}
     if config.mask.kind != "none":
         settings = dataclasses.asdict(config.mask)
         masked = {"mask": made.add(Stage("mask", seed, mask, replicate.begin("mask"), settings))}
     inputs = {**replicate.begin("path"), **end, **masked}
-    bent = made.add(Stage("path", seed, path, inputs, {**form, **trained}))
+    if resolved.budget is None:
+        bent = made.add(Stage("path", seed, path, inputs, {**form, **trained}))
+    else:
+        del trained["beta"]
+        tuning = {**form, **trained, "budget": resolved.budget}
+        searched = made.add(Stage("search", seed, search, {**inputs, **replicate.begin("search")}, tuning))
+        inputs = {**replicate.begin("path"), **end, "found": searched}
+        bent = made.add(Stage("path", seed, finish, inputs, tuning))
 
     rows = replicate.rows()
     seen = {"task": replicate.task(rows if config.sample is None else replicate.sampled(rows, config.sample))}
@@ -114,6 +126,30 @@ def path(
         _tasks.given(task, original), end, key, mask=info, curve=getattr(curves, curve), **settings
     )
     return {"inner": made.inner, "losses": about.losses}
+
+
+def search(
+    task: Problem, original: Params, key: Any, end: Params, mask: Mapping[str, Any] | None = None, **settings: Any
+) -> dict[str, Any]:
+    """What a path that tunes itself begins with."""
+    info = connect.MaskInfo(**mask) if mask else None
+    return _told(auto.search(_tasks.given(task, original), end, key, info, _tuning(**settings)))
+
+
+def finish(
+    task: Problem, original: Params, key: Any, end: Params, found: Mapping[str, Any], **settings: Any
+) -> dict[str, Any]:
+    """The trained inner points, and the settings that were chosen."""
+    begun = auto.Found(**{**found, "settings": auto.Candidate(**found["settings"])})
+    return _told(auto.finish(_tasks.given(task, original), end, key, begun, _tuning(**settings)))
+
+
+def _tuning(curve: str, **settings: Any) -> auto.Tuning:
+    return auto.Tuning(curve=_curve(curve), **settings)
+
+
+def _told(found: auto.Found) -> dict[str, Any]:
+    return found._asdict() | {"settings": found.settings._asdict()}
 
 
 def sweep(
@@ -238,7 +274,7 @@ def _path_row(config: Any, read: _Read, name: str, rule: str) -> dict[str, Any]:
     """Of the point that a rule chooses on the path, or on the line."""
     sweep, choice = PATH if name == "mcu" else LINE
     selection = by_rule(choice, rule, config.rule)
-    trained = {part: part for part in ("mask", "path") if name == "mcu" and part in read.stages}
+    trained = {part: part for part in ("mask", "search", "path") if name == "mcu" and part in read.stages}
     parts = {"pre_unlearning": config.pre, **trained, "sweep": sweep, "selection": selection}
     chosen = read(selection)
     return _row(read, by_rule(name, rule, config.rule), parts, t=chosen and chosen["t"], rule=rule)
@@ -281,9 +317,16 @@ def _path_entry(config: Any, read: _Read, curve: str, sweep: str, choice: str) -
     chosen = {rule: read(by_rule(choice, rule, config.rule)) for rule in rules.NAMES}
     if not swept or not all(chosen.values()):
         return None
-    realised = {"keep": 0.0, "retain_filter": 0.0}  # nothing of a line is trained
+    realised, tuned = {"keep": 0.0, "retain_filter": 0.0}, {}  # nothing of a line is trained
     if curve != "linear":
-        masked = read("mask") if "mask" in read.stages else {"keep": 1.0, "retain_filter": 0.0}
+        masked = {"keep": 1.0, "retain_filter": 0.0}
+        if "search" in read.stages:
+            made = read("path")
+            masked = made["settings"]
+            told = {name: made[name].item() for name in ("score", "line", "steps", "bent")}
+            tuned = {"tuned": {"lr": float(masked["lr"]), "beta": _penalty(float(masked["beta"])), **told}}
+        elif "mask" in read.stages:
+            masked = read("mask")
         realised = {name: float(masked[name]) for name in realised}
     region = None
     if retrained := read("metrics of retrain"):
@@ -291,4 +334,8 @@ def _path_entry(config: Any, read: _Read, curve: str, sweep: str, choice: str) -
         standings = rules.Standing(**{name: np.array(values) for name, values in swept["standings"].items()})
         region = paths.effective_region(np.array(swept["t"]), standings, yardstick)
     kept = {name: values for name, values in swept.items() if name != "standings"}
-    return {**kept, "chosen": chosen, "effective_region_retrain": region, "mask": realised}
+    return {**kept, "chosen": chosen, "effective_region_retrain": region, "mask": realised, **tuned}
+
+
+def _penalty(beta: float) -> float | str:
+    return connect.ADAPTIVE if beta < 0 else beta

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from mcu_jax import base, connect, datasets, registry, rules, text
+from mcu_jax import auto, base, connect, datasets, registry, rules, text
 from mcu_jax.base import Count, Fraction, Positive
 from mcu_jax.runs import _config, _own, _settings
 from mcu_jax.runs._settings import FEW, POINTS, ConfigError
@@ -50,7 +50,13 @@ class Config(_settings.Settings):
         "Further methods to compare with, as --pre; mcu:beta=0.2 is another path to the same model.",
     ] = ()
     beta: Annotated[str, "Forgetting penalty of the path: adaptive, or a number."] = connect.ADAPTIVE
-    epochs: Annotated[int | None, Count, "Epochs of path training (default: the recipe's)."] = None
+    path: Annotated[
+        str,
+        "plain, of just the settings below, or auto:budget=4: it chooses lr, beta, epochs and mask itself, near these, "
+        "without a retrained model, for at most so many times the plain path's cost.",
+    ] = "plain"
+    epochs: Annotated[int | None, Count, "Epochs of path training (default: the recipe's, or its steps)."] = None
+    steps: Annotated[int | None, Count, "Steps of path training, in place of epochs (default: the recipe's)."] = None
     lr: Annotated[float | None, Positive, "Learning rate of path training (default: the recipe's)."] = None
     curve: Annotated[str, "bezier or polychain; with :bends=2 for more than one inner point."] = "bezier"
     mask: MaskConfig = MaskConfig()
@@ -72,9 +78,12 @@ CHECKPOINT = "checkpoint"
 
 @dataclasses.dataclass(frozen=True)
 class Resolved(_config.Resolved):
-    """beta: a number or "adaptive". curve, bends: of the path. pre: the pre-unlearned model, if the user brings it."""
+    """beta: a number or "adaptive". budget: of a path that tunes itself, None of a plain one. curve, bends: of the
+    path. pre: the pre-unlearned model, if the user brings it.
+    """
 
     beta: float | str
+    budget: float | None
     curve: base.Curve
     bends: int
     pre: base.Params | None
@@ -105,7 +114,7 @@ def resolve(config: Config, model: base.Model | None = None, data: datasets.Data
             beta=str(_config.beta(config.beta)),
             curve=_config.curve_name(config.curve),
             mask=mask,
-            epochs=_config.or_else(config.epochs, recipe["path"]["epochs"]),
+            **_length(config, recipe["path"]),
             lr=_config.or_else(config.lr, recipe["path"]["lr"]),
             baselines=tuple(dict.fromkeys(spec for spec in config.baselines if spec != config.pre)),
         )
@@ -120,12 +129,51 @@ def resolve(config: Config, model: base.Model | None = None, data: datasets.Data
         return Resolved(
             methods=specs,
             beta=_config.beta(config.beta),
+            budget=_budget(config),
             curve=path_curve,
             bends=bends,
             pre=pre,
             recipe=recipe,
             **common,
         )
+
+
+def _length(config: Config, recipe: Mapping[str, Any]) -> dict[str, int | None]:
+    """Of path training, in epochs or in steps. Raises ConfigError for both."""
+    if config.epochs is not None and config.steps is not None:
+        raise ConfigError(
+            f"a path is trained for so many epochs or for so many steps, given {config.epochs} and {config.steps}: "
+            "leave out one of them"
+        )
+    known = recipe if config.epochs is None and config.steps is None else dataclasses.asdict(config)
+    return {name: known.get(name) for name in ("epochs", "steps")}
+
+
+def length(config: Config) -> dict[str, int]:
+    """The one of the two that a resolved configuration has."""
+    return {"steps": config.steps} if config.epochs is None else {"epochs": config.epochs}  # type: ignore[dict-item]
+
+
+def _budget(config: Config) -> float | None:
+    """Of --path. Raises ConfigError for another kind of path, and for settings that a path of its own has none of."""
+    kind, options = registry.parse(config.path)
+    registry.check(kind, ("plain", "auto"), "kind of path")
+    unknown = set(options) - ({"budget"} if kind == "auto" else set())
+    if unknown:
+        raise ConfigError(f"a path is plain, or auto:budget=N; given {text.show(config.path)}")
+    if kind == "plain":
+        return None
+    budget = options.get("budget", auto.PLAIN.budget)
+    if isinstance(budget, bool) or not isinstance(budget, int | float) or not 1 <= budget <= 1000:
+        raise ConfigError(
+            "the budget of a path that tunes itself is a number from 1 to 1000, how many times the plain path's cost "
+            f"may be spent; given {text.show(budget)}"
+        )
+    if config.beta != connect.ADAPTIVE:
+        raise ConfigError(f"path auto chooses beta itself: leave out --beta {text.show(config.beta)}, or the auto")
+    if config.mask.kind == "random":
+        raise ConfigError("path auto takes a mask of whole leaves; a random one is a control of the plain path")
+    return float(budget)
 
 
 def _mask(asked: MaskConfig, recipe: Mapping[str, float]) -> MaskConfig:
@@ -155,7 +203,8 @@ def _methods(config: Config, recipe: Mapping[str, Any]) -> dict[str, tuple[str, 
             )
         if name == "mcu":
             _check_mcu(spec == config.pre, asked)
-            given = {"epochs": config.epochs, "lr": config.lr, "pre": pre, "points": config.points}
+            given = {"lr": config.lr, "pre": pre, "points": config.points}
+            given |= {"epochs": 1, "steps": 0} if "epochs" in asked else length(config)
             given["rule"] = config.rule
             path_curve, bends = _config.path_curve(config.curve)
             given |= {"beta": _config.beta(config.beta), "curve": path_curve.__name__, "bends": bends}

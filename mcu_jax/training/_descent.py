@@ -70,16 +70,18 @@ def fit(
     key: RandomKey,
     *,
     optimizer: Callable[[], optax.GradientTransformation],
-    epochs: int,
+    epochs: int = 1,
+    steps: int = 0,
     batch_size: int,
     curriculum: Callable | None = None,
     mask: Mask | None = None,
 ) -> Fit:
     """Minimises an objective from `params`; the state of the result is the trained parameters.
 
-    An epoch is one pass over the first stream; data, batch_size: see `loop`. optimizer: as `optimizers.make` gives it.
-    mask: what may move. Leaves in which nothing may have no gradient and no state of the optimiser, if that is known
-    before compiling; the others are frozen weight by weight, behind everything the optimiser does.
+    An epoch is one pass over the first stream; steps: so many in place of whole epochs, unless 0. data,
+    batch_size: see `loop`. optimizer: as `optimizers.make` gives it. mask: what may move.
+    Leaves in which nothing may have no gradient and no state of the optimiser, if that is known before compiling; the
+    others are frozen weight by weight, behind everything the optimiser does.
     """
     terms, moving, still = objective.terms, params, None
     if mask is not None:
@@ -91,7 +93,7 @@ def fit(
             optimizer = optimizers.masked(optimizer, trees.partition(mask, leaves)[0])
     part = Objective(terms, objective.streams)
     state = begin(part, moving, data, optimizer, curriculum)
-    steps = epochs * _loop.steps_per_epoch(len(objective.streams[0].rows), batch_size)
+    steps = steps or epochs * _loop.steps_per_epoch(len(objective.streams[0].rows), batch_size)
     update = descend(terms, optimizer, curriculum)
     result = _loop.loop(update, state, objective.streams, data, key, steps=steps, batch_size=batch_size)
     trained = result.state.params
