@@ -22,6 +22,7 @@ from mcu_jax.base import (
     Problem,
     RandomKey,
     Range,
+    Search,
 )
 from mcu_jax.methods._random_label import random_label
 
@@ -45,14 +46,14 @@ def mcu(
     key: RandomKey,
     *,
     pre: Annotated[Method | Params, Named("methods", "method")] = random_label,
-    beta: Annotated[float | Float[Any, ""] | str, Penalty] = connect.ADAPTIVE,
-    mask: Annotated[str | connect.MaskInfo, OneOf(connect.MASKS)] = "mcu",
-    keep: Annotated[float, Fraction] = 0.5,
-    retain_filter: Annotated[float, Fraction] = 0.1,
+    beta: Annotated[float | Float[Any, ""] | str, Penalty, Search(0.01, 1.0, (connect.ADAPTIVE,))] = connect.ADAPTIVE,
+    mask: Annotated[str | connect.MaskInfo, OneOf(connect.MASKS), Search(words=("none", "mcu"))] = "mcu",
+    keep: Annotated[float, Fraction, Search(0.1, 1.0)] = 0.5,
+    retain_filter: Annotated[float, Fraction, Search(0.01, 0.3)] = 0.1,
     curve: Annotated[Curve, Named("curves", "curve")] = curves.bezier,
     bends: Annotated[int, Count] = 1,
-    epochs: Annotated[int, Count] = 10,
-    lr: Annotated[Any, Positive] = 0.01,
+    epochs: Annotated[int, Count, Search(5, 200)] = 10,
+    lr: Annotated[Any, Positive, Search(1e-4, 0.3)] = 0.01,
     momentum: Annotated[Any, Decay] = 0.9,
     batch_size: Annotated[int, Count] = 128,
     retain_fraction: Annotated[float, PositiveFraction] = 0.5,
