@@ -66,7 +66,7 @@ def dataclass_flags() -> set[str]:
 def test_help_shows_every_flag_and_nothing_internal(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["unlearn", "--help"]) == 0
     shown = capsys.readouterr().out
-    flags = """dataset data-dir data original sample device repair
+    flags = """dataset data-dir data original recipe sample device repair
     train-size validation-size model train.epochs train.lr train.batch-size forget pre
     baselines beta epochs lr curve mask.kind mask.keep mask.retain-filter rule points seeds out stages quiet dry-run
     config"""

@@ -57,7 +57,7 @@ class RunDirectory:
     def _config_text(self) -> str:
         values = self.resolved.as_dict()
         # Places too, so that going on needs no flag again; results do not depend on them.
-        places = {name: getattr(self.resolved.config, name) for name in _settings.PLACES}
+        places = {name: getattr(self.resolved.config, name, None) for name in _settings.PLACES}
         values |= {name: os.path.abspath(place) for name, place in places.items() if place}
         methods = {"resolved": values.pop("resolved")}
         return (
