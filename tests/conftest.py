@@ -228,8 +228,8 @@ TUNED = {
     "train_size": 60,
     "validation_size": 40,
     "train": {"epochs": 3},
-    "methods": ["influence", "mcu"],
-    "pre": "ssd",
+    "methods": ["ssd", "mcu"],
+    "pre": "influence",
     "tries": 2,
     "seeds": [100, 101],
 }

@@ -261,7 +261,7 @@ def test_a_configuration_of_another_command_is_refused(connected: runs.Run, caps
         (["tune", "--methods"], "tune which methods? Give one or more"),
         (["tune", "--methods", "finetun"], "did you mean 'finetune'?"),
         (["tune", "--methods", "retrain"], "no method to tune 'retrain'"),
-        (["tune", "--methods", "npo:beta=1"], "no method to tune 'npo:beta=1'; did you mean 'npo'?"),
+        (["tune", "--methods", "npo:beta=1"], "give its name alone, given 'npo:beta=1'"),
         (["tune", "--pre", "mcu"], "no start for mcu to tune 'mcu'"),
         (["tune", "--criterion", "gap"], "no criterion 'gap'; did you mean 'avg_gap'?"),
         (["tune", "--rule", "scores"], "no rule 'scores'"),

@@ -73,7 +73,9 @@ def test_draws_are_log_uniform_and_words_take_half() -> None:
 
 @pytest.mark.parametrize("name", SEARCHED)
 def test_draws_depend_on_nothing_but_method_and_number(name: str) -> None:
-    few, more = (resolve(methods=[*others, name], tries=tries) for others, tries in (([], 3), (["ssd", "npo"], 5)))
+    few, more = (
+        resolve(methods=[*others, name], tries=tries) for others, tries in (([], 3), (["influence", "npo"], 5))
+    )
     assert few.tries(name) == more.tries(name)[:3]
     assert len({json.dumps(options) for options in more.tries(name)}) == 5
     alone = resolve(methods=[name], tries=1)
@@ -111,13 +113,13 @@ def test_only_the_oracle_looks_at_test_examples(tmp_path: pathlib.Path) -> None:
 def test_a_forgotten_class_is_judged_without_test_examples_too(tmp_path: pathlib.Path) -> None:
     made = graph(resolve(forget="class:3"), tmp_path)
     assert given_test_examples(made) == set()
-    for stage in made["metrics of influence try 0"]:
+    for stage in made["metrics of ssd try 0"]:
         assert stage.inputs["task"].identity["forget_test"] == stage.inputs["task"].identity["forget"]
 
 
 def test_every_method_has_as_many_tries(tmp_path: pathlib.Path) -> None:
     made = graph(resolve(tries=4, methods=["delete", "mcu", "npo"]), tmp_path)
-    for name in ("ssd", "delete", "mcu", "npo"):
+    for name in ("influence", "delete", "mcu", "npo"):
         assert {label for label in made if label.startswith(f"{name} ")} == {f"{name} try {k}" for k in range(4)}
 
 
@@ -133,7 +135,7 @@ def means(results: Mapping[str, Any], method: str) -> list[float]:
 def test_results_hold_the_schema(tuned: runs.Run) -> None:
     results = tuned.results
     assert list(results) == ["schema", "kind", "config", "rows", "recipe", "table_sha256"]
-    names = ["ssd", "influence", "mcu"]
+    names = ["influence", "ssd", "mcu"]
     assert [(row["method"], row["try"], row["seed"]) for row in results["rows"]] == [
         *itertools.product(names, [0, 1], [100, 101])
     ]
@@ -170,7 +172,7 @@ def test_the_best_try_has_the_lowest_mean_and_is_in_the_file(tuned: runs.Run) ->
         }
         assert json.loads(values) == found["values"]
         assert (found["tries"], found["diverged"]) == (2, 0)
-    assert set(recipe["methods"]) == {"ssd", "influence", "mcu"}
+    assert set(recipe["methods"]) == {"influence", "ssd", "mcu"}
 
 
 @pytest.mark.parametrize(
@@ -188,11 +190,12 @@ def test_the_best_of(criteria: list, expected: int | None) -> None:
 
 def test_mcu_leads_to_the_best_try_of_its_start(tuned: runs.Run) -> None:
     made = graph(_tune_config.resolve(runs.from_mapping(tuned.results["config"])), tuned.directory)
-    best = tuned.results["recipe"]["methods"]["ssd"]["try"]
+    best = tuned.results["recipe"]["methods"]["influence"]["try"]
+    assert best > 0, "the first is the start that is planned with"
     index = json.loads((tuned.directory / "stages.json").read_text())
     for number, stage in itertools.product((0, 1), range(2)):
         stage = made[f"mcu try {number}"][stage]
-        assert stage.inputs["end"].label == f"ssd try {best}"
+        assert stage.inputs["end"].label == f"influence try {best}"
         assert index[stage.label][str(stage.seed)] == f"stages/{stage.folder}"
         assert (tuned.directory / "stages" / stage.folder).is_dir()
 
@@ -201,12 +204,12 @@ def test_finished_tries_are_used_again(tuned: runs.Run, tmp_path: pathlib.Path) 
     shutil.copytree(tuned.directory, tmp_path / "run")
     config = runs.from_mapping({**TUNED, "out": str(tmp_path / "run")})
     made = graph(_tune_config.resolve(config), tmp_path / "run")
-    for stage in (*made["metrics of ssd try 1"], made["metrics of mcu try 0"][0]):
+    for stage in (*made["metrics of influence try 1"], made["metrics of mcu try 0"][0]):
         shutil.rmtree(tmp_path / "run" / "stages" / stage.folder)
     (tmp_path / "run" / "recipe.json").unlink()
     watcher = Watcher()
     again = runs.tune(config, watcher)
-    assert watcher.stages == [("metrics of ssd try 1", [100, 101]), ("metrics of mcu try 0", [100])]
+    assert watcher.stages == [("metrics of influence try 1", [100, 101]), ("metrics of mcu try 0", [100])]
     assert [row["criterion"] for row in again.results["rows"]] == [row["criterion"] for row in tuned.results["rows"]]
     assert again.recipe == tmp_path / "run" / "recipe.json"
     assert again.recipe.read_bytes() == (tuned.directory / "recipe.json").read_bytes()
@@ -217,8 +220,8 @@ def test_more_tries_and_methods_extend_a_run_and_seeds_do_not(tuned: runs.Run) -
     planned = {
         name: counts for name, *counts in runs.plan(runs.from_mapping({**there, "tries": 3, "methods": ["npo"]}))[1]
     }
-    assert planned["influence try 1"] == [2, 0]
-    assert planned["influence try 2"] == planned["npo try 0"] == [0, 2]
+    assert planned["ssd try 1"] == [2, 0]
+    assert planned["ssd try 2"] == planned["npo try 0"] == [0, 2]
     with pytest.raises(runs.ConfigError, match="Only its tries and methods may change"):
         runs.plan(runs.from_mapping({**there, "seeds": [100, 101, 102]}))
     with pytest.raises(runs.ConfigError, match="criterion is score there, avg_gap asked for"):
@@ -230,20 +233,20 @@ def test_a_part_of_a_run_is_shown_and_the_recipe_is_of_all(tuned: runs.Run, tmp_
     watcher = Watcher()
     config = {
         **TUNED,
-        "methods": ["influence"],
+        "methods": ["ssd"],
         "tries": 1,
         "out": str(tmp_path / "run"),
         "to": str(tmp_path / "a" / "r"),
     }
     part = runs.tune(runs.from_mapping(config), watcher)
     assert not watcher.stages
-    assert {row["method"] for row in part.results["rows"]} == {"influence"}
+    assert {row["method"] for row in part.results["rows"]} == {"ssd"}
     assert {row["try"] for row in part.results["rows"]} == {0, 1}
     assert _recipe_file.read(str(tmp_path / "a" / "r")) == tuned.results["recipe"]
 
 
 def test_the_command_tells_the_best_tries(tuned: runs.Run, tmp_path: pathlib.Path, capsys) -> None:
-    flags = "--train-size 60 --validation-size 40 --train.epochs 3 --methods influence mcu --pre ssd --tries 2"
+    flags = "--train-size 60 --validation-size 40 --train.epochs 3 --methods ssd mcu --pre influence --tries 2"
     shutil.copytree(tuned.directory, tmp_path / "run")
     assert cli.run(["tune", *flags.split(), "--seeds", "100", "101", "--out", str(tmp_path / "run")]) == 0
     shown = capsys.readouterr().out
@@ -283,7 +286,7 @@ def test_a_try_that_diverges_is_out_and_no_failure(
 
 def test_the_oracle_says_so(tuned: runs.Run, tmp_path: pathlib.Path) -> None:
     stages = shutil.copytree(tuned.directory / "stages", tmp_path / "stages")
-    config = {**TUNED, "methods": ["ssd"], "criterion": "avg_gap", "tries": 1, "seeds": [100]}
+    config = {**TUNED, "methods": ["influence"], "criterion": "avg_gap", "tries": 1, "seeds": [100]}
     made = runs.tune(runs.from_mapping({**config, "out": str(tmp_path / "run"), "stages": str(stages)}))
     (row,) = made.results["rows"]
     assert row["criterion"] == row["avg_gap"]
@@ -302,9 +305,9 @@ def used(file: str, **settings: Any) -> Any:
 
 def test_a_run_by_a_recipe_has_exactly_its_hyper_parameters(tuned: runs.Run) -> None:
     recipe = tuned.results["recipe"]
-    resolved = used(str(tuned.directory / "recipe.json"), baselines=["influence", "mcu:rule=distribution,points=9"])
+    resolved = used(str(tuned.directory / "recipe.json"), baselines=["ssd", "mcu:rule=distribution,points=9"])
     found = {name: method["values"] for name, method in recipe["methods"].items()}
-    for name in ("ssd", "influence"):
+    for name in ("influence", "ssd"):
         options = resolved.methods[name][1]
         assert {option: options[option] for option in found[name]} == found[name]
         usual = runs.resolve(runs.from_mapping({**SMALL, "pre": name})).methods[name][1]
@@ -324,14 +327,14 @@ def test_a_run_by_a_recipe_has_exactly_its_hyper_parameters(tuned: runs.Run) -> 
 
 def test_what_is_asked_for_wins_over_a_recipe(tuned: runs.Run) -> None:
     resolved = used(
-        str(tuned.directory / "recipe.json"), pre="influence:damping=0.1", epochs=9, beta="adaptive",
+        str(tuned.directory / "recipe.json"), pre="ssd:fisher_batch=3", epochs=9, beta="adaptive",
         mask={"kind": "none"}, train_size=70, train={"epochs": 5},
     )  # fmt: skip
-    options = resolved.methods["influence:damping=0.1"][1]
-    assert options["damping"] == 0.1
-    assert options["alpha"] == tuned.results["recipe"]["methods"]["influence"]["values"]["alpha"]
-    asked = used(str(tuned.directory / "recipe.json"), pre="influence:alpha=7")
-    assert asked.methods["influence:alpha=7"][1]["alpha"] == 7
+    options = resolved.methods["ssd:fisher_batch=3"][1]
+    assert options["fisher_batch"] == 3
+    assert options["alpha"] == tuned.results["recipe"]["methods"]["ssd"]["values"]["alpha"]
+    asked = used(str(tuned.directory / "recipe.json"), pre="ssd:alpha=7")
+    assert asked.methods["ssd:alpha=7"][1]["alpha"] == 7
     config = resolved.config
     assert (config.epochs, config.beta, config.mask.kind, config.mask.keep) == (9, "adaptive", "none", None)
     assert (config.train_size, config.validation_size, config.train.epochs) == (70, 40, 5)
@@ -339,14 +342,16 @@ def test_what_is_asked_for_wins_over_a_recipe(tuned: runs.Run) -> None:
 
 def test_connect_and_tune_take_a_recipe(tuned: runs.Run, tmp_path: pathlib.Path) -> None:
     without = {"beta": 0.25, "mask": "none", "epochs": 11, "lr": 0.2}
-    file = change(tuned, tmp_path / "r.json", methods={"mcu": {"values": without}, "ssd": {"values": {"alpha": 3.5}}})
-    config = runs.from_mapping({"kind": "connect", "a": "mcu", "b": "ssd", "recipe": file, "seeds": [0]})
+    file = change(
+        tuned, tmp_path / "r.json", methods={"mcu": {"values": without}, "influence": {"values": {"alpha": 3.5}}}
+    )
+    config = runs.from_mapping({"kind": "connect", "a": "mcu", "b": "influence", "recipe": file, "seeds": [0]})
     resolved = runs.plan(config)[0]["resolved"]
-    assert resolved["ssd"]["alpha"] == 3.5
+    assert resolved["influence"]["alpha"] == 3.5
     assert {option: resolved["mcu"][option] for option in without} == without
-    first = resolve(recipe=file, methods=["mcu", "ssd"])
+    first = resolve(recipe=file, methods=["mcu", "influence"])
     assert _tune_config.searched("mcu", first.tries("mcu")[0]) == without
-    assert first.tries("ssd")[0]["alpha"] == 3.5
+    assert first.tries("influence")[0]["alpha"] == 3.5
     assert used(file).config.mask == runs.MaskConfig("none")
 
 
@@ -385,7 +390,7 @@ def test_a_recipe_for_something_else_is_refused(
     with pytest.raises(runs.ConfigError, match=message):
         used(file, **settings)
     connection = runs.from_mapping(
-        {"kind": "connect", "a": "npo", "b": "ssd", "seeds": [0], "recipe": file, **settings}
+        {"kind": "connect", "a": "npo", "b": "influence", "seeds": [0], "recipe": file, **settings}
     )
     with pytest.raises(runs.ConfigError, match=message):
         runs.plan(connection)

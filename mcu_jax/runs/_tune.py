@@ -57,8 +57,8 @@ def _stages_of(resolved: Resolved, replicate: _tasks.Replicate) -> _graph.Labell
     made.add(Stage("targets", seed, _tasks.targets, given, {}, _tasks.target_values))
     if resolved.config.criterion == ORACLE:
         _add(resolved, replicate, made, "retrain", made.add(replicate.retrained("retrain")))
-    for name in first(resolved).config.methods:
-        for number, options in enumerate(resolved.tries(name)):
+    for name in resolved.config.methods:
+        for number, options in enumerate(resolved.tries(name) if name != "mcu" else ()):
             tried = label(name, number)
             _add(resolved, replicate, made, tried, made.add(replicate.unlearned(tried, name, options)))
     return made

@@ -96,6 +96,11 @@ def _check(config: TuneConfig, pre: str) -> None:
     registry.check(config.rule, rules.NAMES, "rule")
     if not config.methods:
         raise ConfigError("tune which methods? Give one or more, as --methods finetune mcu")
+    for name in (*config.methods, pre):
+        if ":" in name:
+            raise ConfigError(
+                f"the options of a method are what is tuned: give its name alone, given {text.show(name)}"
+            )
     for name in config.methods:
         registry.check(name, TUNED, "method to tune")
     registry.check(pre, [name for name in TUNED if name != "mcu"], "start for mcu to tune")
