@@ -355,10 +355,14 @@ def test_connect_and_tune_take_a_recipe(tuned: runs.Run, tmp_path: pathlib.Path)
     assert used(file).config.mask == runs.MaskConfig("none")
 
 
-def test_a_run_knows_a_recipe_by_its_content(tuned: runs.Run, tmp_path: pathlib.Path) -> None:
+def test_a_run_knows_a_recipe_by_its_content(
+    tuned: runs.Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = used(str(tuned.directory / "recipe.json"))
     elsewhere = used(str(shutil.copy(tuned.directory / "recipe.json", tmp_path / "other.json")))
     assert first.identity() == elsewhere.identity()
+    monkeypatch.chdir(tmp_path)
+    assert used("other.json").as_dict() == elsewhere.as_dict()
     assert first.identity() != used(change(tuned, tmp_path / "r.json", tries=3)).identity()
     again = runs.resolve(runs.from_mapping(first.as_dict()))
     assert again.as_dict() == first.as_dict()
