@@ -62,6 +62,16 @@ class OneOf(NamedTuple):
     words: tuple[str, ...]
 
 
+class Search(NamedTuple):
+    """What a search draws a hyper-parameter from: a number between low and high, log-uniformly, or one of the words, or
+    in half of the draws the one and in half the other; where the default is a whole number, rounded to one.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    words: tuple[str, ...] = ()
+
+
 class Named(NamedTuple):
     """A hyper-parameter that a line of text gives as NAME or NAME:key=value, an entry of `mcu_jax.<module>.NAMES`.
 

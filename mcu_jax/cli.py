@@ -37,6 +37,8 @@ USAGE = """mcu-jax: machine unlearning through mode connectivity
   mcu-jax unlearn [--flags]   unlearn along a path and compare; without a flag, on scikit-learn's digits
   mcu-jax connect --a finetune --b npo [--flags], or --grid methods
                               connect models unlearned in different ways: barriers, metrics on the way, similarity
+  mcu-jax tune [--methods finetune mcu] [--tries 16] [--flags]
+                              tune methods alike, on seeds of their own, and write a recipe file for --recipe
   mcu-jax export RUN --to DIR [--seed 0] [--t best | --method npo]
                               a model of a run as a checkpoint that plain orbax reads
   mcu-jax COMMAND --help      every flag
@@ -45,7 +47,7 @@ USAGE = """mcu-jax: machine unlearning through mode connectivity
   mcu-jax --tyro-print-completion bash, or zsh, or fish
                               completion of commands and flags, as `source <(mcu-jax --tyro-print-completion bash)`
 
-The same from Python, in mcu_jax.runs: `unlearn(Config(...))` and `connect(ConnectConfig(...))`.
+The same from Python, in mcu_jax.runs: `unlearn(Config(...))`, `connect(ConnectConfig(...))`, `tune(TuneConfig(...))`.
 """
 
 HELP = ("-h", "--help", "help")
@@ -71,6 +73,7 @@ def run(arguments: list[str]) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "unlearn": _unlearn,
         "connect": _connect,
+        "tune": _tune,
         "export": _export,
         "list": _list,
     }
@@ -134,6 +137,10 @@ def _connect(arguments: list[str]) -> int:
     return _job(arguments, runs.ConnectConfig, runs.connect)
 
 
+def _tune(arguments: list[str]) -> int:
+    return _job(arguments, runs.TuneConfig, runs.tune)
+
+
 def _job(arguments: list[str], kind: Any, run: Callable[..., runs.Run]) -> int:
     import yaml
 
@@ -158,9 +165,11 @@ def _job(arguments: list[str], kind: Any, run: Callable[..., runs.Run]) -> int:
     width = min(shutil.get_terminal_size().columns, 120)
     table = report.write(made.directory, width, shown=made.results)
     if not own["quiet"]:
-        figures = ", ".join(sorted(file.name for file in made.directory.glob("*.png")))
-        written = f"results.json and results.csv, {figures}, config.yaml, splits and stages"
+        figures = sorted(file.name for file in made.directory.glob("*.png"))
+        written = ", ".join(["results.json and results.csv", *figures, "config.yaml, splits and stages"])
         print(f"{table}\n\nWritten to {made.directory}: {written}.")
+        if made.recipe is not None:
+            print(f"The recipe: {made.recipe}, for --recipe of unlearn and connect, with other seeds.")
     if made.failures:
         failed = "; ".join(f"{each.label}, seed {each.seed}, at step {each.step}" for each in made.failures)
         return _fail(
@@ -195,7 +204,8 @@ def _complete(arguments: list[str]) -> int:
 
     if len(arguments) > 1:
         registry.check(arguments[1], SHELLS, "shell")
-    kinds = {"unlearn": (runs.Config, _Own), "connect": (runs.ConnectConfig, _Own), "export": (_Export,)}
+    jobs = {"unlearn": runs.Config, "connect": runs.ConnectConfig, "tune": runs.TuneConfig}
+    kinds: dict[str, tuple[type, ...]] = {name: (kind, _Own) for name, kind in jobs.items()} | {"export": (_Export,)}
     flags = {command: _flags(*kind) for command, kind in kinds.items()}
     try:
         tyro.extras.subcommand_cli_from_dict({**flags, "list": dict}, prog="mcu-jax", args=arguments)

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from mcu_jax import text
-from mcu_jax.base import Named, OneOf, Range, Real, UserError
+from mcu_jax.base import Named, OneOf, Range, Real, Search, UserError
 
 
 class UnknownNameError(UserError):
@@ -68,6 +68,7 @@ class _Option(NamedTuple):
     range: Range
     words: OneOf | None
     named: Named | None
+    search: Search | None
     group: str | None
 
 
@@ -77,6 +78,11 @@ def schema(function: Callable) -> dict[str, Any]:
     A group of settings (a NamedTuple default, such as `train`) stands here as its fields.
     """
     return {name: _as_text(option.default, option.named) for name, option in _options(function).items()}
+
+
+def search_space(function: Callable) -> dict[str, Search]:
+    """The hyper-parameters of a function that a search draws, by name; a group's fields among them."""
+    return {name: option.search for name, option in _options(function).items() if option.search}
 
 
 @functools.cache
@@ -102,7 +108,7 @@ def _option(default: Any, hint: Any, group: str | None) -> _Option:
     def marked(kind: Any, otherwise: Any = None) -> Any:
         return next((mark for mark in marks if isinstance(mark, kind)), otherwise)
 
-    return _Option(default, marked(Range, Real), marked(OneOf), marked(Named), group)
+    return _Option(default, marked(Range, Real), marked(OneOf), marked(Named), marked(Search), group)
 
 
 def bind(function: Callable, options: Mapping[str, Any], what: str) -> dict[str, Any]:

@@ -187,7 +187,7 @@ def once(
             if not (place / "results.json").exists():
                 config = runs.from_mapping({**settings, "out": str(place)})
                 with keeping(compilations):
-                    (runs.connect if settings.get("kind") == "connect" else runs.unlearn)(config)
+                    {"connect": runs.connect, "tune": runs.tune}.get(settings.get("kind", ""), runs.unlearn)(config)
             return runs.Run(place, runs.read_results(place))
 
     return make
@@ -221,6 +221,25 @@ CONNECTED = {
 def connected(once: Callable) -> Any:
     """A finished run of `CONNECTED`. Tests read it; a test that writes copies it first."""
     return once("connected", CONNECTED)
+
+
+TUNED = {
+    "kind": "tune",
+    "train_size": 60,
+    "validation_size": 40,
+    "train": {"epochs": 3},
+    "methods": ["influence", "ssd", "mcu"],
+    "pre": "influence",
+    "tries": 2,
+    "seeds": [100, 101],
+}
+"""Settings of a small run of `mcu-jax tune`."""
+
+
+@pytest.fixture(scope="session")
+def tuned(once: Callable) -> Any:
+    """A finished run of `TUNED`. Tests read it; a test that writes copies it first."""
+    return once("tuned", TUNED)
 
 
 def with_values(run: runs.Run) -> dict[str, Any]:

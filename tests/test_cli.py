@@ -66,7 +66,7 @@ def dataclass_flags() -> set[str]:
 def test_help_shows_every_flag_and_nothing_internal(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["unlearn", "--help"]) == 0
     shown = capsys.readouterr().out
-    flags = """dataset data-dir data original sample device repair
+    flags = """dataset data-dir data original recipe sample device repair
     train-size validation-size model train.epochs train.lr train.batch-size forget pre
     baselines beta path epochs steps lr curve mask.kind mask.keep mask.retain-filter rule points seeds out stages
     quiet dry-run config"""
@@ -201,6 +201,15 @@ def test_a_dry_run_of_connect_shows_pairs_and_makes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_flags_of_tune_are_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["tune", "--help"]) == 0
+    shown = capsys.readouterr().out
+    flags = {field.name.replace("_", "-") for field in dataclasses.fields(runs.TuneConfig)} - {"train"}
+    flags |= {"config", "quiet", "dry-run", "device", "repair", "train.epochs", "train.lr", "train.batch-size"}
+    assert set(re.findall(r"(?m)^\W? --([a-z][a-z.-]*)", shown)) == flags
+    assert "None" not in shown
+
+
 def test_a_configuration_of_another_command_is_refused(connected: runs.Run, capsys) -> None:
     assert cli.run(["unlearn", "--config", str(connected.directory / "config.yaml")]) == 2
     assert "the configuration of `mcu-jax connect`, not of `mcu-jax unlearn`" in capsys.readouterr().err
@@ -213,7 +222,7 @@ def test_a_configuration_of_another_command_is_refused(connected: runs.Run, caps
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["unlern"], r"no command 'unlern'; did you mean 'unlearn'? There are: unlearn, connect, export, list"),
+        (["unlern"], r"no command 'unlern'; did you mean 'unlearn'? There are: unlearn, connect, tune, export, list"),
         (["--quiet"], "no command '--quiet'"),
         (["--version", "3"], "no command '--version'"),
         (["export"], "mcu-jax export RUN --to DIR"),
@@ -248,6 +257,21 @@ def test_a_configuration_of_another_command_is_refused(connected: runs.Run, caps
         (["connect", "--grid", "curriculum", "--methods", "ssd"], "ssd is a closed form, which takes no curriculum"),
         (["connect", "--pre", "npo"], "--pre"),
         (["connect", "--config", "bad.yaml"], "setting epochs takes a whole number, given 'many'"),
+        (["tune", "--tries", "0"], "setting tries takes 1 to 1000 of them, given 0"),
+        (["tune", "--methods"], "tune which methods? Give one or more"),
+        (["tune", "--methods", "finetun"], "did you mean 'finetune'?"),
+        (["tune", "--methods", "retrain"], "no method to tune 'retrain'"),
+        (["tune", "--methods", "npo:beta=1"], "give its name alone, given 'npo:beta=1'"),
+        (["tune", "--pre", "mcu"], "no start for mcu to tune 'mcu'"),
+        (["tune", "--criterion", "gap"], "no criterion 'gap'; did you mean 'avg_gap'?"),
+        (["tune", "--rule", "scores"], "no rule 'scores'"),
+        (["tune", "--to", "bad.yaml/x"], "bad.yaml is a file; choose another with --to"),
+        (["tune", "--to", "bad.yaml"], "the recipe bad.yaml is not as `mcu-jax tune` writes one"),
+        (["tune", "--to", "."], "to is a file, as recipe.json; given the folder ."),
+        (["unlearn", "--recipe", "none.json"], "the recipe none.json cannot be read: No such file"),
+        (["unlearn", "--recipe", "."], "the recipe . cannot be read: Is a directory"),
+        (["connect", "--a", "npo", "--b", "ssd", "--recipe", "bad.yaml"], "the recipe bad.yaml is not as `mcu-jax"),
+        (["unlearn", "--recipe", "n" * 300], "recipe has a name of 300 bytes"),
         (["unlearn", "--epoch", "3"], "--epochs INT"),
         (["unlearn", "--mask.kep", "3"], "--mask.keep"),
         (["unlearn", "--points", "four"], "--points"),

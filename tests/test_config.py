@@ -28,9 +28,9 @@ def test_the_default_is_the_recipe_of_digits() -> None:
     recipe = _recipes.RECIPES["digits", "mlp"]
     assert resolved.config.model == "mlp"
     assert dataclasses.asdict(resolved.config.train) == recipe["train"]
-    assert (resolved.config.epochs, resolved.config.lr) == (recipe["path"]["epochs"], recipe["path"]["lr"])
+    assert (resolved.config.steps, resolved.config.lr) == (recipe["path"]["steps"], recipe["path"]["lr"])
     assert resolved.fraction == 0.2
-    assert None not in {k: v for k, v in resolved.as_dict().items() if k not in (*_settings.PLACES, "steps")}.values()
+    assert None not in {k: v for k, v in resolved.as_dict().items() if k not in (*_settings.PLACES, "epochs")}.values()
 
 
 def test_what_is_asked_for_wins_over_the_recipe_and_the_recipe_over_the_signature() -> None:

@@ -16,6 +16,7 @@ LINES = [
     "unlearn --train-size 60 --validation-size 40 --train.epochs 3 --forget class:3 --pre npo:optimizer=adam:b1=0.9",
     "unlearn --dataset digits --data-dir data --stages stages --out run --pre scrub:temperature=2,max_epochs=3",
     "connect --a finetune:run=1 --b npo:forget=0.1 --curve linear bezier --sample 9 --points 5 --also mia --out r",
+    "tune --methods finetune mcu --tries 3 --criterion avg_gap --rule accuracy --pre npo --seeds 100 --to r.json",
     "connect --grid sizes --methods finetune npo --sizes 0.02 0.1 --train-size 100 --validation-size 40 --retrains 2",
 ]
 FILES = [

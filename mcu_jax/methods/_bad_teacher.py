@@ -6,14 +6,14 @@ import jax
 from jax.tree_util import Partial
 
 from mcu_jax import outputs, training
-from mcu_jax.base import Params, Positive, Problem, RandomKey
+from mcu_jax.base import Params, Positive, Problem, RandomKey, Search
 
 
 def bad_teacher(
     problem: Problem,
     key: RandomKey,
     *,
-    temperature: Annotated[float, Positive] = 1.0,
+    temperature: Annotated[float, Positive, Search(0.5, 4.0)] = 1.0,
     train: training.Training = training.Training(),
 ) -> Params:
     """Bad teacher: KL(p_o ‖ p) on D_r + KL(p_random ‖ p) on D_f, p_random a fresh network.

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from mcu_jax import models, outputs, sources, training
-from mcu_jax.base import Params, Positive, Problem, RandomKey, UserError
+from mcu_jax.base import Params, Positive, Problem, RandomKey, Search, UserError
 
 
 def boundary_shrink(
     problem: Problem,
     key: RandomKey,
     *,
-    bound: Annotated[float, Positive] = 0.1,
+    bound: Annotated[float, Positive, Search(0.01, 0.3)] = 0.1,
     train: training.Training = training.Training(lr=1e-5),
 ) -> Params:
     """Boundary shrink: cross-entropy of D_f to the nearest wrong class (Chen et al. 2023, arXiv 2303.11570).

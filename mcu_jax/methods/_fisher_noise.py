@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from mcu_jax import training
-from mcu_jax.base import Count, NonNegative, Params, Positive, Problem, RandomKey
+from mcu_jax.base import Count, NonNegative, Params, Positive, Problem, RandomKey, Search
 
 
 def fisher_noise(
     problem: Problem,
     key: RandomKey,
     *,
-    alpha: Annotated[float, NonNegative] = 1e-3,
+    alpha: Annotated[float, NonNegative, Search(1e-4, 0.1)] = 1e-3,
     limit: Annotated[float, Positive] = 100.0,
     fisher_batch: Annotated[int, Count] = 64,
 ) -> Params:

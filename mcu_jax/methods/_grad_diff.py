@@ -6,14 +6,14 @@ import jax
 from jax.tree_util import Partial
 
 from mcu_jax import outputs, training
-from mcu_jax.base import NonNegative, Params, Problem, RandomKey
+from mcu_jax.base import NonNegative, Params, Problem, RandomKey, Search
 
 
 def grad_diff(
     problem: Problem,
     key: RandomKey,
     *,
-    forget_weight: Annotated[float, NonNegative] = 1.0,
+    forget_weight: Annotated[float, NonNegative, Search(0.01, 1.0)] = 1.0,
     retain_weight: Annotated[float, NonNegative] = 1.0,
     train: training.Training = training.Training(epochs=5),
 ) -> Params:

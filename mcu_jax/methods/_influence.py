@@ -8,14 +8,14 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from mcu_jax import outputs, sources, training
-from mcu_jax.base import Batch, Count, NonNegative, Params, Positive, Problem, RandomKey
+from mcu_jax.base import Batch, Count, NonNegative, Params, Positive, Problem, RandomKey, Search
 
 
 def influence(
     problem: Problem,
     key: RandomKey,
     *,
-    alpha: Annotated[float, NonNegative] = 1.0,
+    alpha: Annotated[float, NonNegative, Search(0.01, 2.0)] = 1.0,
     damping: Annotated[float, Positive] = 0.001,
     samples: Annotated[int, Count] = 1000,
 ) -> Params:

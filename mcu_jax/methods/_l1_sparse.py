@@ -6,14 +6,14 @@ import optax
 from jax.tree_util import Partial
 
 from mcu_jax import training
-from mcu_jax.base import NonNegative, Params, Problem, RandomKey
+from mcu_jax.base import NonNegative, Params, Problem, RandomKey, Search
 
 
 def l1_sparse(
     problem: Problem,
     key: RandomKey,
     *,
-    alpha: Annotated[float, NonNegative] = 5e-4,
+    alpha: Annotated[float, NonNegative, Search(1e-5, 0.01)] = 5e-4,
     train: training.Training = training.Training(),
 ) -> Params:
     """ℓ₁-sparse unlearning: min L_r + α_e ‖θ‖₁, α_e falling linearly to 0 (Jia et al. 2023, arXiv 2304.04934)."""

@@ -5,7 +5,7 @@ from typing import Annotated
 import optax
 
 from mcu_jax import training
-from mcu_jax.base import NonNegative, Params, Problem, RandomKey
+from mcu_jax.base import NonNegative, Params, Problem, RandomKey, Search
 from mcu_jax.methods import _finetune
 
 
@@ -13,7 +13,7 @@ def neg_tv(
     problem: Problem,
     key: RandomKey,
     *,
-    alpha: Annotated[float, NonNegative] = 0.9,
+    alpha: Annotated[float, NonNegative, Search(0.1, 2.0)] = 0.9,
     train: training.Training = training.Training(),
 ) -> Params:
     """Negated task vector: θ_o − α(θ_ft − θ_o), θ_ft fine-tuned on D_f (Ilharco et al. 2022, arXiv 2212.04089)."""

@@ -6,14 +6,14 @@ import jax
 from jax.tree_util import Partial
 
 from mcu_jax import training
-from mcu_jax.base import NonNegative, Params, Problem, RandomKey
+from mcu_jax.base import NonNegative, Params, Problem, RandomKey, Search
 
 
 def neggrad_plus(
     problem: Problem,
     key: RandomKey,
     *,
-    beta: Annotated[float, NonNegative] = 0.15,
+    beta: Annotated[float, NonNegative, Search(0.01, 1.0)] = 0.15,
     train: training.Training = training.Training(weight_decay=5e-4),
 ) -> Params:
     """NegGrad+: min L_r − β L_f, a batch of either at every step (Kurmanji et al. 2023, arXiv 2302.09880)."""

@@ -6,15 +6,15 @@ import jax
 from jax.tree_util import Partial
 
 from mcu_jax import outputs, training
-from mcu_jax.base import NonNegative, Params, Positive, Problem, RandomKey
+from mcu_jax.base import NonNegative, Params, Positive, Problem, RandomKey, Search
 
 
 def npo(
     problem: Problem,
     key: RandomKey,
     *,
-    beta: Annotated[float, Positive] = 0.1,
-    retain_weight: Annotated[float, NonNegative] = 1.0,
+    beta: Annotated[float, Positive, Search(0.01, 1.0)] = 0.1,
+    retain_weight: Annotated[float, NonNegative, Search(0.1, 10.0)] = 1.0,
     train: training.Training = training.Training(epochs=5),
 ) -> Params:
     """Negative preference optimisation: min −(2/β) E log σ(β(ℓ − ℓ_o)) on D_f + α L_r.

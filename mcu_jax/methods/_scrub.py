@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from mcu_jax import outputs, training
-from mcu_jax.base import NonNegative, Params, Positive, Problem, RandomKey, Whole
+from mcu_jax.base import NonNegative, Params, Positive, Problem, RandomKey, Search, Whole
 from mcu_jax.methods import _alternate
 
 
@@ -15,9 +15,9 @@ def scrub(
     key: RandomKey,
     *,
     gamma: Annotated[float, NonNegative] = 0.99,
-    alpha: Annotated[float, NonNegative] = 0.1,
+    alpha: Annotated[float, NonNegative, Search(0.001, 1.0)] = 0.1,
     temperature: Annotated[float, Positive] = 4.0,
-    max_epochs: Annotated[int, Whole] = 2,
+    max_epochs: Annotated[int, Whole, Search(1, 10)] = 2,
     train: training.Training = training.Training(epochs=5, weight_decay=5e-4),
 ) -> Params:
     """SCRUB: away from θ_o on D_f, towards it on D_r, in turns (Kurmanji et al. 2023, arXiv 2302.09880).

@@ -8,7 +8,20 @@ import optax
 from jax.tree_util import Partial
 
 from mcu_jax import curricula, masks, optimizers, outputs, training
-from mcu_jax.base import Count, Decay, Mask, Named, NonNegative, OneOf, Params, Positive, Problem, RandomKey, UserError
+from mcu_jax.base import (
+    Count,
+    Decay,
+    Mask,
+    Named,
+    NonNegative,
+    OneOf,
+    Params,
+    Positive,
+    Problem,
+    RandomKey,
+    Search,
+    UserError,
+)
 from mcu_jax.methods import _alternate, _finetune
 
 COUPLINGS = ("shared", "separate")
@@ -17,8 +30,8 @@ COUPLINGS = ("shared", "separate")
 class Steps(NamedTuple):
     """`training.Training` counted in steps: one descent on D_r each."""
 
-    steps: Annotated[int, Count] = 1500
-    lr: Annotated[Any, Positive] = 0.01
+    steps: Annotated[int, Count, Search(50, 1500)] = 1500
+    lr: Annotated[Any, Positive, Search(5e-4, 0.5)] = 0.01
     momentum: Annotated[Any, Decay] = 0.9
     weight_decay: Annotated[Any, NonNegative] = 5e-4
     batch_size: Annotated[int, Count] = 128
@@ -30,7 +43,7 @@ def sfron(
     problem: Problem,
     key: RandomKey,
     *,
-    alpha: Annotated[float, NonNegative] = 25.0,
+    alpha: Annotated[float, NonNegative, Search(1.0, 50.0)] = 25.0,
     decay: Annotated[float, NonNegative] = 0.5,
     gamma: Annotated[float, NonNegative] = 1.0,
     forget_every: Annotated[int, Count] = 5,

@@ -6,16 +6,16 @@ import jax
 from jax.tree_util import Partial
 
 from mcu_jax import training
-from mcu_jax.base import NonNegative, Params, Positive, Problem, RandomKey
+from mcu_jax.base import NonNegative, Params, Positive, Problem, RandomKey, Search
 
 
 def simnpo(
     problem: Problem,
     key: RandomKey,
     *,
-    beta: Annotated[float, Positive] = 4.5,
+    beta: Annotated[float, Positive, Search(0.5, 10.0)] = 4.5,
     margin: Annotated[float, NonNegative] = 0.0,
-    forget_weight: Annotated[float, NonNegative] = 0.125,
+    forget_weight: Annotated[float, NonNegative, Search(0.01, 1.0)] = 0.125,
     retain_weight: Annotated[float, NonNegative] = 1.0,
     train: training.Training = training.Training(epochs=5),
 ) -> Params:

@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from mcu_jax import training
-from mcu_jax.base import Count, NonNegative, Params, Problem, RandomKey
+from mcu_jax.base import Count, NonNegative, Params, Problem, RandomKey, Search
 
 
 def ssd(
     problem: Problem,
     key: RandomKey,
     *,
-    alpha: Annotated[float, NonNegative] = 10.0,
-    dampening: Annotated[float, NonNegative] = 1.0,
+    alpha: Annotated[float, NonNegative, Search(1.0, 50.0)] = 10.0,
+    dampening: Annotated[float, NonNegative, Search(0.1, 1.0)] = 1.0,
     fisher_batch: Annotated[int, Count] = 64,
 ) -> Params:
     """Selective synaptic dampening (Foster et al. 2023, arXiv 2308.07707). Closed form; the key is not used.

@@ -16,6 +16,7 @@ from mcu_jax.report._connect_table import connect_table
 from mcu_jax.report._figure import path_figure
 from mcu_jax.report._results import Results, collect, read
 from mcu_jax.report._table import trained_paths, unlearn_table
+from mcu_jax.report._tune_table import tune_table
 
 __all__ = [
     "Results",
@@ -27,6 +28,7 @@ __all__ = [
     "path_figure",
     "read",
     "sizes_figure",
+    "tune_table",
     "unlearn_table",
     "write",
 ]
@@ -39,13 +41,16 @@ def write(
 
     shown: `Run.results` of a request for a part of the run, which the table is then of; the figures are of all. Of a
     run of unlearning path.png; of connections curves.png and, by what there is, matrix.png, sizes.png or
-    barriers.png. Raises FileNotFoundError without results.json, ValueError where it is of another schema or kind.
+    barriers.png; of tuning none. Raises FileNotFoundError without results.json, ValueError where it is of another
+    schema or kind.
     """
     directory, results = pathlib.Path(directory), read(directory)
     if results.summary["kind"] == "unlearn":
         if trained_paths(results):  # none where every start diverged
             path_figure(results, directory / "path.png")
         return unlearn_table(_part(results, shown), width)
+    if results.summary["kind"] == "tune":
+        return tune_table(_part(results, shown), width)
     grid = results.summary["config"]["grid"]
     curves_figure(results, directory / "curves.png")
     if results.summary["clusters"]:

@@ -4,12 +4,13 @@ from mcu_jax.runs._connect_config import ConnectConfig
 from mcu_jax.runs._directory import load
 from mcu_jax.runs._environment import environment
 from mcu_jax.runs._export import export
-from mcu_jax.runs._jobs import Run, connect, from_mapping, from_yaml, plan, unlearn
+from mcu_jax.runs._jobs import Run, connect, from_mapping, from_yaml, plan, tune, unlearn
 from mcu_jax.runs._observer import InterruptedRunError, Observer, Silent
 from mcu_jax.runs._progress import Progress
 from mcu_jax.runs._settings import ConfigError, Train, read_yaml, settings
 from mcu_jax.runs._stages import Diverged
 from mcu_jax.runs._tidy import read_results, read_table
+from mcu_jax.runs._tune_config import TuneConfig
 from mcu_jax.runs._unlearn_config import Config, MaskConfig, resolve
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Run",
     "Silent",
     "Train",
+    "TuneConfig",
     "connect",
     "environment",
     "export",
@@ -36,5 +38,6 @@ __all__ = [
     "read_yaml",
     "resolve",
     "settings",
+    "tune",
     "unlearn",
 ]

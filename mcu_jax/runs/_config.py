@@ -26,7 +26,7 @@ from mcu_jax import (
     splits,
     text,
 )
-from mcu_jax.runs import _files, _own, _recipes
+from mcu_jax.runs import _files, _own, _recipe_file, _recipes
 from mcu_jax.runs._settings import BROUGHT, PLACES, POINTS, AnySettings, ConfigError, Settings, Train
 
 MOST_BENDS = 64
@@ -70,7 +70,7 @@ class Resolved:
         left_out = {*PLACES, *(name for name in BROUGHT if values.get(name) is None)}
         asked = {name: value for name, value in values.items() if name not in left_out}
         # Files by names that hold in every working directory: a run's configuration is read again in another one.
-        for name in self.digests.keys() & {"data", "original", "model", "forget"}:
+        for name in self.digests.keys() & {"data", "original", "model", "forget", "recipe"}:
             if asked.get(name) and not self.digests[name].startswith(NAMED):
                 asked[name] = os.path.abspath(asked[name])
         digests = {"digests": self.digests} if self.digests else {}
@@ -94,10 +94,11 @@ def identity(values: Mapping[str, Any], kind: type[Settings]) -> dict[str, Any]:
     methods, digests = values.get("resolved"), values.get("digests", {})
     if not isinstance(methods, Mapping) or not all(isinstance(part, Mapping) for part in (*methods.values(), digests)):
         raise ConfigError("it does not tell what every method's hyper-parameters come to")
+    added = {spec for name in kind.EXTENDABLE if isinstance(values.get(name), list) for spec in values[name]}
     resolved = {
         spec: {name: value for name, value in options.items() if name not in apart}
         for spec, options in methods.items()
-        if spec not in values.get("baselines", ())
+        if spec not in added or spec == values.get("pre")
     }
     kept = {name: value for name, value in values.items() if name not in (*apart, "kind", "digests")}
     if "data" in digests:
@@ -149,9 +150,13 @@ def _is_own_data(config: Settings, brought: Brought) -> bool:
 
 
 def recipe(config: Settings, brought: Brought) -> dict[str, Any]:
-    """What the data set and the model need. Raises ConfigError or UnknownNameError for a model there is not."""
+    """What the data set and the model need, `file` among it: what a recipe file of the user holds, where there is one.
+
+    Raises ConfigError or UnknownNameError for a model there is not, UserError for a file that is no recipe.
+    """
     own = _is_own_data(config, brought) or _is_own_model(config, brought)
-    return _recipes.DEFAULT if own else _recipes.of(config.dataset, _model_options(str(config.model))[0])
+    known = _recipes.DEFAULT if own else _recipes.of(config.dataset, _model_options(str(config.model))[0])
+    return known if config.recipe is None else _recipe_file.over(known, _recipe_file.read(config.recipe))
 
 
 def _is_own_model(config: Settings, brought: Brought) -> bool:
@@ -189,7 +194,7 @@ def or_else(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 
-def common(config: Settings, brought: Brought) -> dict[str, Any]:
+def common(config: Settings, brought: Brought, recipe: Mapping[str, Any]) -> dict[str, Any]:
     """What `Resolved` holds for every job, but the methods: what takes long to read is read last."""
     own = _is_own_model(config, brought)
     name, options = ("", {}) if own else _model_options(str(config.model))
@@ -220,6 +225,10 @@ def common(config: Settings, brought: Brought) -> dict[str, Any]:
         model, digests["model"] = _own.model(str(config.model), num_classes)
     else:
         model = getattr(models, name)(num_classes=num_classes, **options)
+    if config.recipe is not None:
+        reported = () if config.KIND == "tune" else config.seeds
+        model_id = digests.get("model", str(config.model))
+        digests["recipe"] = _recipe_file.check(config.recipe, recipe["file"], data.hash, model_id, reported)
     forget = original = None
     if kind == "file":
         forget, digests["forget"] = _own.forget(value, data.hash, n)
@@ -253,7 +262,8 @@ def check_size(resolved: Resolved) -> None:
             f"model {text.plain(resolved.config.model)} has {weights} weights, at most {MOST_WEIGHTS} can be"
         )
     n, train = len(resolved.pool[0]), resolved.config.train
-    asked = {"train.epochs": (train.epochs, train.batch_size), "epochs": (resolved.config.epochs, train.batch_size)}
+    own = getattr(resolved.config, "epochs", None)
+    asked = {"train.epochs": (train.epochs, train.batch_size), "epochs": (own, train.batch_size)}
     asked |= {
         f"{text.plain(spec)}: epochs": (options["epochs"], options.get("batch_size", train.batch_size))
         for spec, (_, options) in resolved.methods.items()

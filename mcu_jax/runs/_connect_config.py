@@ -182,7 +182,7 @@ def resolve(config: ConnectConfig, model: base.Model | None = None, data: datase
             curves={spec: _config.curve(spec) for spec in config.curve},
             stops=make.stops(),
             further=make.further(),
-            **_config.common(config, brought),
+            **_config.common(config, brought, recipe),
         )
         _check_ends(resolved)
         return resolved
@@ -275,7 +275,7 @@ class _Maker:
                     f"retrain is trained as the original is, which --train.epochs and so on set; {text.show(label)}"
                 )
             return Endpoint(label, name, {}, int(run), size)
-        given = self._given_to_mcu(options.pop("pre", "random_label")) if name == "mcu" else {}
+        given = self._given_to_mcu(options.pop("pre", self.recipe["pre"])) if name == "mcu" else {}
         given |= {"steps": 0} if name == "mcu" and "epochs" in options else {}
         name, options = _config.method_options(_with(name, options), self.recipe, self.config.train.batch_size, given)
         return Endpoint(label, name, options, int(run), size)

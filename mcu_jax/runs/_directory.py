@@ -57,7 +57,7 @@ class RunDirectory:
     def _config_text(self) -> str:
         values = self.resolved.as_dict()
         # Places too, so that going on needs no flag again; results do not depend on them.
-        places = {name: getattr(self.resolved.config, name) for name in _settings.PLACES}
+        places = {name: getattr(self.resolved.config, name, None) for name in _settings.PLACES}
         values |= {name: os.path.abspath(place) for name, place in places.items() if place}
         methods = {"resolved": values.pop("resolved")}
         return (
@@ -116,8 +116,9 @@ def open_run(resolved: _config.Resolved, *, repair: bool = False) -> Opened:
         whole = resolved.changed(**grown, stages=config.stages or earlier.stages)
         less = tuple(name for name in grown if _is_less(getattr(config, name), grown[name]))
         is_part = all(value == getattr(earlier, name) for name, value in grown.items())
-        # What was made with more points is not thinned out.
-        asked = resolved.changed(points=grown["points"]) if less and is_part else whole
+        # What was made with more points, or tries, is not thinned out.
+        counts = {name: value for name, value in grown.items() if not isinstance(value, tuple)}
+        asked = resolved.changed(**counts) if less and is_part else whole
     elif path.is_dir() and any(file.name != _files.new(path / CONFIG).name for file in path.iterdir()):
         raise _settings.ConfigError(f"{path} is not empty and not a run directory; choose another with --out")
     stages = pathlib.Path(whole.config.stages) if whole.config.stages else path / "stages"

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from mcu_jax import base, checkpoint, datasets, splits, text, training
-from mcu_jax.runs import _config, _connect_config, _directory, _files, _jobs, _settings, _unlearn_config
+from mcu_jax.runs import _config, _directory, _files, _jobs, _settings, _unlearn_config
 from mcu_jax.runs._settings import ConfigError
 
 
@@ -42,8 +42,7 @@ def export(
         if not (directory / _directory.CONFIG).exists():
             raise ConfigError(f"{text.plain(directory)} is not a run directory")
         config = _jobs.from_yaml(directory / _directory.CONFIG)
-        resolve: Any = _unlearn_config.resolve if config.KIND == "unlearn" else _connect_config.resolve
-        resolved = resolve(config, model, data)
+        resolved = _jobs.resolver(config)(config, model, data)
         seed = config.seeds[0] if seed is None else seed
         if method is not None:
             _check_model(directory, resolved, method)
@@ -53,7 +52,9 @@ def export(
             t = _point(directory, seed, "best" if t is None else t)
             params = jax.jit(_config.path_curve(config.curve)[0])(path, t)
         else:
-            raise ConfigError("a run of connect has no chosen point of a path; give a method, as original or npo")
+            raise ConfigError(
+                f"a run of {config.KIND} has no chosen point of a path; give a method, as original or npo"
+            )
         retain = splits.load(directory / "splits" / f"seed-{seed}.json", resolved.data.hash).retain
         made = {"params": params, "stats": _stats(resolved, params, retain)}
         exported = {"run": str(directory), "seed": seed, "method": method or "mcu", "t": t}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from mcu_jax import base, checkpoint, datasets, registry
@@ -16,26 +16,39 @@ from mcu_jax.runs import (
     _directory,
     _graph,
     _observer,
+    _recipe_file,
     _runner,
     _settings,
     _stages,
     _tasks,
     _tidy,
+    _tune,
+    _tune_config,
     _unlearn,
     _unlearn_config,
 )
 from mcu_jax.runs._connect_config import ConnectConfig
+from mcu_jax.runs._tune_config import TuneConfig
 from mcu_jax.runs._unlearn_config import Config
 
-_JOBS: dict[type[_settings.Settings], Any] = {
-    Config: (_unlearn_config.resolve, _unlearn.graph, _unlearn.results),
-    ConnectConfig: (_connect_config.resolve, _connect.graph, _connect_results.results),
+
+class _Job(NamedTuple):
+    """Of a kind of configuration: its resolution, the graph of its stages, and what these come to."""
+
+    resolve: Callable[..., Any]
+    graph: Callable[..., _graph.Graph]
+    results: Callable[..., dict[str, Any]]
+
+
+_JOBS: dict[type[_settings.Settings], _Job] = {
+    Config: _Job(_unlearn_config.resolve, _unlearn.graph, _unlearn.results),
+    ConnectConfig: _Job(_connect_config.resolve, _connect.graph, _connect_results.results),
+    TuneConfig: _Job(_tune_config.resolve, _tune.graph, _tune.results),
 }
-"""Of a kind of configuration: its resolution, the graph of its stages, and what these come to."""
 
 
 def from_mapping(values: Mapping[str, Any], kind: type[Any] | None = None) -> Any:
-    """A configuration from nested mappings, as in a YAML file: a ConnectConfig where `kind` is connect, else a Config.
+    """A configuration from nested mappings, as in a YAML file, of the job that `kind` there names: else a Config.
 
     kind: the one that is wanted. Raises ConfigError for an unknown key, a wrong type, or another job's configuration.
     """
@@ -56,12 +69,13 @@ def from_yaml(file: str | pathlib.Path, kind: type[Any] | None = None) -> Any:
 class Run(NamedTuple):
     """A finished run: its directory, and what came out (fractions), or of a larger run the part that was asked for.
 
-    failures: the stages of the run whose numbers are no longer finite.
+    failures: the stages of the run whose numbers are no longer finite. recipe: the file that `tune` wrote.
     """
 
     directory: pathlib.Path
     results: dict[str, Any]
     failures: tuple[_stages.Diverged, ...] = ()
+    recipe: pathlib.Path | None = None
 
 
 def unlearn(
@@ -94,7 +108,33 @@ def connect(
     return _run(config, observer or _observer.Silent(), model, data, repair=repair)
 
 
-def plan(config: Config | ConnectConfig) -> tuple[dict[str, Any], list[tuple[str, int, int]], str]:
+def tune(
+    config: TuneConfig | None = None,
+    observer: _observer.Observer | None = None,
+    *,
+    model: base.Model | None = None,
+    data: datasets.Data | None = None,
+    repair: bool = False,
+) -> Run:
+    """Tunes methods alike and writes the best of each to a recipe file. As `unlearn`; tries may diverge."""
+    config, observer = config or TuneConfig(), observer or _observer.Silent()
+    made = _run(config, observer, model, data, repair=repair)
+    whole = _tidy.read_results(made.directory)
+    file = _tune_config.place(config, made.directory)
+    _recipe_file.write(file, whole["recipe"])
+    for name in whole["config"]["methods"]:
+        if name not in whole["recipe"]["methods"]:
+            observer.note(f"{name}: every try diverged for some seed, so that the recipe is without it")
+    tried = {_tune.label(row["method"], row["try"]) for row in whole["rows"]}
+    return made._replace(failures=tuple(each for each in made.failures if each.label not in tried), recipe=file)
+
+
+def resolver(config: _settings.Settings) -> Callable[..., Any]:
+    """What resolves a configuration of its kind."""
+    return _JOBS[type(config)].resolve
+
+
+def plan(config: _settings.Settings) -> tuple[dict[str, Any], list[tuple[str, int, int]], str]:
     """(resolved configuration, [(stage, seeds finished, seeds to compute)], run directory): nothing is computed."""
     opened, graph = _open(config, None, None, repair=False)
     store = _stages.Store(opened.directory.stages)
@@ -109,15 +149,17 @@ def _open(
     config: _settings.Settings, model: base.Model | None, data: datasets.Data | None, *, repair: bool
 ) -> tuple[_directory.Opened, _graph.Graph]:
     if type(config) not in _JOBS:
-        raise _settings.ConfigError(f"a job takes a Config or a ConnectConfig, given a {type(config).__name__}")
+        raise _settings.ConfigError(
+            f"a job takes a Config, a ConnectConfig or a TuneConfig, given a {type(config).__name__}"
+        )
     _config.check_brought(model, data)
-    resolve, graph, _ = _JOBS[type(config)]
+    job = _JOBS[type(config)]
     with _settings.checking():
-        resolved = resolve(config, model, data)
+        resolved = job.resolve(config, model, data)
         _config.check_size(resolved)
         opened = _directory.open_run(resolved, repair=repair)
     try:
-        return opened, graph(opened.directory.resolved, opened.directory)
+        return opened, job.graph(opened.directory.resolved, opened.directory)
     except base.UserError as error:
         raise _settings.ConfigError(str(error)) from error
 
@@ -136,14 +178,14 @@ def _run(
     directory.prepare()
     directory.write_index(graph)
     runner = _runner.Runner(store, observer, together=_tasks.seeds_fit_together(directory.resolved))
+    job = _JOBS[type(config)]
     runner.run(graph)
-    results = _JOBS[type(config)][2]
-    whole = _tidy.write(directory.path, results(directory.resolved, graph, runner))
+    whole = _tidy.write(directory.path, job.results(directory.resolved, graph, runner))
     for name in opened.less:
         has = getattr(directory.resolved.config, name)
         observer.note(f"{directory.path} has {name} {_list(has)} and keeps them all; fewer were asked for")
     is_whole = opened.asked is directory.resolved
-    shown = whole if is_whole else _tidy.summary(results(opened.asked, graph, runner))
+    shown = whole if is_whole else _tidy.summary(job.results(opened.asked, graph, runner))
     broken = (runner.broken(stage) for stages in graph.values() for stage in stages)
     return Run(directory.path, shown, tuple(dict.fromkeys(diverged for diverged in broken if diverged)))
 

@@ -14,8 +14,9 @@ DEFAULT: dict[str, Any] = {
     "train_size": None,
     "validation_size": None,
     "forget": "random:0.1",
+    "pre": "random_label",
     "train": {"epochs": 20, "lr": 0.05, "batch_size": 128},
-    "path": {"steps": 1000, "lr": 0.05},
+    "path": {"steps": 1000, "lr": 0.05, "beta": "adaptive", "mask": "mcu"},
     "connection": {"epochs": 10, "lr": 0.01},
     "mask": {"keep": 0.5, "retain_filter": 0.1},
     # What another optimiser's learning rate is to SGD's, so that a model moves about as far.
@@ -29,7 +30,7 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
         "validation_size": 300,
         "forget": "random:0.2",
         "train": {"epochs": 100, "lr": 0.1, "batch_size": 32},
-        "path": {"epochs": 200, "lr": 0.05},
+        "path": {"steps": 1200, "lr": 0.05, "beta": "adaptive", "mask": "mcu"},
         "connection": {"epochs": 50, "lr": 0.05},
         "optimizers": {"adam": 0.006, "sophia": 0.003, "sophia_fisher": 0.003},
         "methods": {
@@ -58,7 +59,7 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
         "train_size": 12000,
         "validation_size": 2000,
         "train": {"epochs": 20, "lr": 0.05, "batch_size": 128},
-        "path": {"epochs": 20, "lr": 0.05},
+        "path": {"steps": 1040, "lr": 0.05, "beta": "adaptive", "mask": "mcu"},
         "connection": {"epochs": 5, "lr": 0.01},
         "optimizers": {"adam": 0.02, "sophia": 0.0065, "sophia_fisher": 0.01},
         # One leaf holds 84 % of this network: filtering 10 % would drop every other leaf and leave it alone to train.

@@ -52,8 +52,11 @@ class Runner:
         with futures.ThreadPoolExecutor(beside) as pool:
             while waiting or running:
                 unmade = {*waiting, *running.values()}
-                ready = [label for label in waiting if not unmade & _needs(graph[label])]
-                for label in ready[: beside - len(running)]:
+                ready = (label for label in waiting if not unmade & _needs(graph[label]))
+                for label in itertools.islice(list(ready), beside - len(running)):
+                    # Two labels may be of one stage.
+                    if any(_same(graph[label], graph[other]) for other in running.values()):
+                        continue
                     waiting.remove(label)
                     make = functools.partial(self._make, label, graph[label], next(started), total)
                     running[pool.submit(contextvars.copy_context().run, make)] = label
@@ -186,6 +189,10 @@ class Runner:
 
 def _labels_at_once(*, together: bool) -> int:
     return (os.cpu_count() or 1) if together and jax.default_backend() == "cpu" else 1
+
+
+def _same(stages: Sequence[Stage], others: Sequence[Stage]) -> bool:
+    return not {stage.digest for stage in stages}.isdisjoint(stage.digest for stage in others)
 
 
 def _needs(stages: Sequence[Stage]) -> set[str]:

@@ -92,6 +92,12 @@ class Settings:
         "Checkpoint of the model to unlearn from, in place of training one for every seed. Validation images are drawn "
         "from the training examples all the same: where it was trained on them, t* is chosen by images it has seen.",
     ] = None
+    recipe: Annotated[
+        str | None,
+        "Recipe file that `mcu-jax tune` wrote: its values take the place of the library's own recipe, also for the "
+        "sizes, the request and the training of the original; what is asked for here wins. Data and model must be its "
+        "own, and no seed that it was tuned on is reported.",
+    ] = None
     train: Train = Train()
     forget: Annotated[
         str | None,
@@ -113,10 +119,10 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 NOT_SETTINGS = ("kind", "resolved", "digests")
 """Keys under which a run's configuration tells the job, and what its hyper-parameters and files come to."""
 
-PLACES = ("out", "stages", "data_dir")
+PLACES = ("out", "stages", "data_dir", "to")
 """Where things are, which changes no result."""
 
-BROUGHT = ("data", "original", "sample")
+BROUGHT = ("data", "original", "sample", "recipe")
 """What a configuration tells only where it is asked for."""
 
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mcu_jax import methods, metrics, models, outputs, paths, registry, sources, splits
+from mcu_jax import methods, metrics, models, outputs, paths, registry, rules, sources, splits
 from mcu_jax.base import Batch, Evaluation, Params, Problem
 from mcu_jax.runs import _config, _directory, _graph
 from mcu_jax.runs._graph import Leaf, Stage
@@ -238,6 +238,27 @@ def unlearn(task: Problem, original: Params, key: Any, *, method: str, options: 
 
 def evaluate(task: Problem, params: Params) -> Evaluation:
     return metrics.evaluate(task, params)
+
+
+def targets(task: Problem, original: Params) -> rules.Targets:
+    return rules.targets(given(task, original))
+
+
+def target_values(targets: rules.Targets) -> dict[str, float]:
+    return {name: float(value) for name, value in targets._asdict().items()}
+
+
+def scores(values: Mapping[str, Any], targets: Mapping[str, Any]) -> dict[str, float]:
+    """The score of a model by every rule, without a retrained model: of what `evaluate` and `targets` came to."""
+    standing = rules.Standing(values["RA"], 1 - values["UA"], values["VA"], values["unseen_distance"])
+    goal = rules.Targets(**targets)
+    return {f"score_{name}": float(getattr(rules, name)(standing, goal)) for name in rules.NAMES}
+
+
+def seen_values(evaluation: Evaluation) -> dict[str, float]:
+    """Of `metric_values` what rules look at: nothing of test examples."""
+    values = traceable(evaluation)
+    return {name: float(values[name]) for name in ("UA", "RA", "VA", "unseen_distance")}
 
 
 def metric_values(evaluation: Evaluation) -> dict[str, float]:

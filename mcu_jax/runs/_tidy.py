@@ -5,9 +5,11 @@ One row of the table is one number. What is missing or does not apply is an empt
 replicate  the seed: it draws its own forget set, original and retrained model
 role       what was measured. Of `unlearn`: model (a method's model) or path (a point of a path). Of `connect`: pair
            (a path between two of the models asked for), floor (between two runs of one method), retrained (a model),
-           or a control's line: perturbation, original, retrain, unaligned, stopping
+           or a control's line: perturbation, original, retrain, unaligned, stopping. Of `tune`: try (a method's model
+           by the hyper-parameters that `results.json` tells)
 subject    the method as the run names it, "linear" and "mcu" for the straight line and the trained path of `unlearn`,
-           :rule=RULE where t was not chosen by the run's own rule; of a path of `connect` "A – B"
+           :rule=RULE where t was not chosen by the run's own rule; of a path of `connect` "A – B"; of `tune` as
+           "npo try 3"
 a, b       its ends, where it has two
 run        0, 1, …: of models that differ in the seed of training alone
 forget     the request, as `random:0.2`
@@ -72,7 +74,7 @@ _ALONG = ("t", "metrics")
 
 def table(results: Mapping[str, Any]) -> list[Row]:
     """Every number of the results that a job gives."""
-    return list(_connected(results) if results["kind"] == "connect" else _unlearned(results))
+    return list({"unlearn": _unlearned, "connect": _connected, "tune": _tuned}[results["kind"]](results))
 
 
 def summary(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,8 +117,8 @@ def read_results(directory: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"{file} is not the results of a run; run it again") from error
     if schema != SCHEMA:
         raise ValueError(f"{file}: expected schema {SCHEMA}, found {text.show(schema)}; run it again")
-    if kind not in ("unlearn", "connect"):
-        raise ValueError(f"{file}: expected results of kind unlearn or connect, found {text.show(kind)}")
+    if kind not in ("unlearn", "connect", "tune"):
+        raise ValueError(f"{file}: expected results of kind unlearn, connect or tune, found {text.show(kind)}")
     return _files.read_json(file)
 
 
@@ -172,15 +174,7 @@ def _unlearned(results: Mapping[str, Any]) -> Iterator[Row]:
     for row in results["rows"]:
         where = {"mcu": curve, "linear": "linear"}.get(row["method"].removesuffix(f":rule={row['rule']}"))
         one = Row(row["seed"], "model", row["method"], forget=config["forget"], curve=where, t=row.get("t"))
-        diverged = row.get("diverged")
-        for name in (*_SPLITS, "avg_gap", *_SCORES):
-            # A number that does not apply has no row; one that a diverged method lacks has one, without a value.
-            if row.get(name) is not None or (diverged is not None and name in row):
-                yield one._replace(**_metric(name), value=row[name])
-        for part, spent in (row.get("seconds") or {}).items():
-            yield one._replace(metric=f"seconds_{part}", value=spent, unit="s")
-        if diverged is not None:
-            yield one._replace(metric="diverged_step", value=diverged, unit="steps")
+        yield from _of_model(one, row)
     for path in results["paths"]:
         subject = "linear" if path["curve"] == "linear" else "mcu"
         one = Row(path["seed"], "path", subject, forget=config["forget"], curve=path["curve"])
@@ -188,6 +182,24 @@ def _unlearned(results: Mapping[str, Any]) -> Iterator[Row]:
             if name != "t":
                 for t, value in zip(path["t"], path[name], strict=True):
                     yield one._replace(t=t, **_metric(name), value=value)
+
+
+def _tuned(results: Mapping[str, Any]) -> Iterator[Row]:
+    for row in results["rows"]:
+        subject = f"{row['method']} try {row['try']}"
+        yield from _of_model(Row(row["seed"], "try", subject, forget=results["config"]["forget"]), row)
+
+
+def _of_model(one: Row, row: Mapping[str, Any]) -> Iterator[Row]:
+    diverged = row.get("diverged")
+    for name in (*_SPLITS, "avg_gap", *_SCORES):
+        # A number that does not apply has no row; one that a diverged method lacks has one, without a value.
+        if row.get(name) is not None or (diverged is not None and name in row):
+            yield one._replace(**_metric(name), value=row[name])
+    for part, spent in (row.get("seconds") or {}).items():
+        yield one._replace(metric=f"seconds_{part}", value=spent, unit="s")
+    if diverged is not None:
+        yield one._replace(metric="diverged_step", value=diverged, unit="steps")
 
 
 def _metric(name: str) -> dict[str, Any]:

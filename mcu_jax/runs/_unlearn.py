@@ -193,7 +193,7 @@ def sweep_values(swept: tuple[Evaluation, rules.Targets], *, points: int) -> dic
         "MIA": _tasks.attacks(evaluation),
         **{f"score_{name}": _rule(name)(standings, targets).tolist() for name in rules.NAMES},
         "standings": {name: np.asarray(values).tolist() for name, values in standings._asdict().items()},
-        "targets": {name: float(value) for name, value in targets._asdict().items()},
+        "targets": _tasks.target_values(targets),
         "effective_region": {name: paths.effective_region(ts, standings, targets, _rule(name)) for name in rules.NAMES},
     }
 
@@ -307,9 +307,7 @@ def _scores(values: Mapping[str, Any] | None, swept: Mapping[str, Any] | None) -
     """The score of a model by every rule; swept: any path of the seed, which holds the targets."""
     if not values or not swept:
         return {f"score_{name}": None for name in rules.NAMES}
-    standing = rules.Standing(values["RA"], 1 - values["UA"], values["VA"], values["unseen_distance"])
-    targets = rules.Targets(**swept["targets"])
-    return {f"score_{name}": float(_rule(name)(standing, targets)) for name in rules.NAMES}
+    return dict(_tasks.scores(values, swept["targets"]))
 
 
 def _path_entry(config: Any, read: _Read, curve: str, sweep: str, choice: str) -> dict[str, Any] | None:

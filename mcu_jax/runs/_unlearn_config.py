@@ -17,8 +17,10 @@ class MaskConfig:
     """Which weights of the path's inner points are trained."""
 
     kind: Annotated[
-        str, "mcu (two-stage, whole leaves), random (weights, as many as mcu's), or none (all weights)."
-    ] = "mcu"
+        str | None,
+        "mcu (two-stage, whole leaves), random (weights, as many as mcu's), or none (all weights) (default: the "
+        "recipe's, mcu where none was tuned).",
+    ] = None
     keep: Annotated[
         float | None, Fraction, "Share of all weights the mask keeps, in [0, 1] (default: the recipe's)."
     ] = None
@@ -41,22 +43,26 @@ class Config(_settings.Settings):
     EXTENDABLE: ClassVar[tuple[str, ...]] = ("seeds", "points", "baselines")
 
     pre: Annotated[
-        str,
-        "Pre-unlearning method, whose model the path leads to: NAME, NAME:epochs=5,lr=0.01, or a checkpoint, as ./DIR.",
-    ] = "random_label"
+        str | None,
+        "Pre-unlearning method, whose model the path leads to: NAME, NAME:epochs=5,lr=0.01, or a checkpoint, as ./DIR "
+        "(default: the recipe's, random_label where none was tuned).",
+    ] = None
     baselines: Annotated[
         tuple[str, ...],
         FEW,
         "Further methods to compare with, as --pre; mcu:beta=0.2 is another path to the same model.",
     ] = ()
-    beta: Annotated[str, "Forgetting penalty of the path: adaptive, or a number."] = connect.ADAPTIVE
+    beta: Annotated[
+        str | None,
+        "Forgetting penalty of the path: adaptive, or a number (default: the recipe's, adaptive where none was tuned).",
+    ] = None
     path: Annotated[
         str,
-        "plain, of just the settings below, or auto:budget=4: it chooses lr, beta, epochs and mask itself, near these, "
+        "plain, of just the settings below, or auto:budget=4: it chooses lr, beta, length and mask itself, near these, "
         "without a retrained model, for at most so many times the plain path's cost.",
     ] = "plain"
-    epochs: Annotated[int | None, Count, "Epochs of path training (default: the recipe's, or its steps)."] = None
-    steps: Annotated[int | None, Count, "Steps of path training, in place of epochs (default: the recipe's)."] = None
+    epochs: Annotated[int | None, Count, "Epochs of path training, in place of steps."] = None
+    steps: Annotated[int | None, Count, "Steps of path training (default: the recipe's)."] = None
     lr: Annotated[float | None, Positive, "Learning rate of path training (default: the recipe's)."] = None
     curve: Annotated[str, "bezier or polychain; with :bends=2 for more than one inner point."] = "bezier"
     mask: MaskConfig = MaskConfig()
@@ -105,31 +111,35 @@ def resolve(config: Config, model: base.Model | None = None, data: datasets.Data
         brought = _config.Brought(model, data)
         config = _config.named(_settings.checked(config), brought)
         recipe = _config.recipe(config, brought)
-        registry.check(config.mask.kind, connect.MASKS, "mask kind")
         registry.check(config.rule, rules.NAMES, "rule")
-        mask = _mask(config.mask, recipe["mask"])
+        mask = _mask(config.mask, recipe["path"]["mask"], recipe["mask"])
+        pre_spec = _config.or_else(config.pre, recipe["pre"])
+        budget = _budget(config, str(mask.kind))
+        usual = recipe["path"]["beta"] if budget is None else connect.ADAPTIVE
+        beta = _config.beta(_config.or_else(config.beta, usual))
         config = _config.fill(
             config,
             recipe,
-            beta=str(_config.beta(config.beta)),
+            pre=pre_spec,
+            beta=str(beta),
             curve=_config.curve_name(config.curve),
             mask=mask,
             **_length(config, recipe["path"]),
             lr=_config.or_else(config.lr, recipe["path"]["lr"]),
-            baselines=tuple(dict.fromkeys(spec for spec in config.baselines if spec != config.pre)),
+            baselines=tuple(dict.fromkeys(spec for spec in config.baselines if spec != pre_spec)),
         )
         path_curve, bends = _config.path_curve(config.curve)
         specs = _methods(config, recipe)
-        common = _config.common(config, brought)
+        common = _config.common(config, brought, recipe)
         pre = None
-        if specs[config.pre][0] == CHECKPOINT:
+        if specs[pre_spec][0] == CHECKPOINT:
             shapes = _config.shapes(common["model"], common["data"])
-            pre, common["digests"]["pre"] = _own.params(config.pre, shapes, "pre")
-            specs[config.pre] = CHECKPOINT, {"digest": common["digests"]["pre"]}
+            pre, common["digests"]["pre"] = _own.params(pre_spec, shapes, "pre")
+            specs[pre_spec] = CHECKPOINT, {"digest": common["digests"]["pre"]}
         return Resolved(
             methods=specs,
-            beta=_config.beta(config.beta),
-            budget=_budget(config),
+            beta=beta,
+            budget=budget,
             curve=path_curve,
             bends=bends,
             pre=pre,
@@ -145,8 +155,8 @@ def _length(config: Config, recipe: Mapping[str, Any]) -> dict[str, int | None]:
             f"a path is trained for so many epochs or for so many steps, given {config.epochs} and {config.steps}: "
             "leave out one of them"
         )
-    known = recipe if config.epochs is None and config.steps is None else dataclasses.asdict(config)
-    return {name: known.get(name) for name in ("epochs", "steps")}
+    steps = recipe["steps"] if config.epochs is None else None
+    return {"epochs": config.epochs, "steps": _config.or_else(config.steps, steps)}
 
 
 def length(config: Config) -> dict[str, int]:
@@ -154,7 +164,7 @@ def length(config: Config) -> dict[str, int]:
     return {"steps": config.steps} if config.epochs is None else {"epochs": config.epochs}  # type: ignore[dict-item]
 
 
-def _budget(config: Config) -> float | None:
+def _budget(config: Config, mask: str) -> float | None:
     """Of --path. Raises ConfigError for another kind of path, and for settings that a path of its own has none of."""
     kind, options = registry.parse(config.path)
     registry.check(kind, ("plain", "auto"), "kind of path")
@@ -169,29 +179,32 @@ def _budget(config: Config) -> float | None:
             "the budget of a path that tunes itself is a number from 1 to 1000, how many times the plain path's cost "
             f"may be spent; given {text.show(budget)}"
         )
-    if config.beta != connect.ADAPTIVE:
+    if config.beta not in (None, connect.ADAPTIVE):
         raise ConfigError(f"path auto chooses beta itself: leave out --beta {text.show(config.beta)}, or the auto")
-    if config.mask.kind == "random":
+    if mask == "random":
         raise ConfigError("path auto takes a mask of whole leaves; a random one is a control of the plain path")
     return float(budget)
 
 
-def _mask(asked: MaskConfig, recipe: Mapping[str, float]) -> MaskConfig:
-    """With the recipe's shares. Raises ConfigError for shares of no mask."""
+def _mask(asked: MaskConfig, kind: str, recipe: Mapping[str, float]) -> MaskConfig:
+    """With the recipe's kind and shares. Raises ConfigError for shares of no mask."""
+    kind = _config.or_else(asked.kind, kind)
+    registry.check(kind, connect.MASKS, "mask kind")
     given = [name for name in recipe if getattr(asked, name) is not None]
-    if asked.kind != "none":
+    if kind != "none":
         shares = {name: _config.or_else(getattr(asked, name), share) for name, share in recipe.items()}
-        return MaskConfig(asked.kind, **shares)
+        return MaskConfig(kind, **shares)
     if given:
         raise ConfigError(f"mask.{given[0]} has no effect with mask kind none, which has no mask; leave it out")
-    return asked
+    return MaskConfig(kind)
 
 
 def _methods(config: Config, recipe: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
     methods: dict[str, tuple[str, dict[str, Any]]] = {}
     # A folder may have a method's name: a checkpoint is a path, as ./npo.
-    pre = CHECKPOINT if "/" in config.pre else config.pre
-    for spec in (config.pre, *config.baselines):
+    pre_spec = str(config.pre)
+    pre = CHECKPOINT if "/" in pre_spec else pre_spec
+    for spec in (pre_spec, *config.baselines):
         if spec == config.pre and pre == CHECKPOINT:
             methods[spec] = CHECKPOINT, {}
             continue
@@ -207,7 +220,7 @@ def _methods(config: Config, recipe: Mapping[str, Any]) -> dict[str, tuple[str, 
             given |= {"epochs": 1, "steps": 0} if "epochs" in asked else length(config)
             given["rule"] = config.rule
             path_curve, bends = _config.path_curve(config.curve)
-            given |= {"beta": _config.beta(config.beta), "curve": path_curve.__name__, "bends": bends}
+            given |= {"beta": _config.beta(str(config.beta)), "curve": path_curve.__name__, "bends": bends}
             shares = {"keep": config.mask.keep, "retain_filter": config.mask.retain_filter}
             given |= {"mask": config.mask.kind, **{k: v for k, v in shares.items() if v is not None}}
             if asked.get("mask") == "none" and asked.keys() & shares:

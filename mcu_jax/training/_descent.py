@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
 from mcu_jax import curricula, losses, masks, optimizers, trees
-from mcu_jax.base import Count, Decay, Mask, Named, NonNegative, Params, Positive, RandomKey
+from mcu_jax.base import Count, Decay, Mask, Named, NonNegative, Params, Positive, RandomKey, Search
 from mcu_jax.training import _loop
 from mcu_jax.training._loop import Fit, Now, Stream
 
@@ -25,8 +25,8 @@ class Training(NamedTuple):
     curriculum: see `curricula`.
     """
 
-    epochs: Annotated[int, Count] = 10
-    lr: Annotated[Any, Positive] = 0.01
+    epochs: Annotated[int, Count, Search(2, 40)] = 10
+    lr: Annotated[Any, Positive, Search(5e-4, 0.5)] = 0.01
     momentum: Annotated[Any, Decay] = 0.9
     weight_decay: Annotated[Any, NonNegative] = 0.0
     batch_size: Annotated[int, Count] = 128
