@@ -242,7 +242,9 @@ def test_a_part_of_a_run_is_shown_and_the_recipe_is_of_all(tuned: runs.Run, tmp_
 
 
 def test_the_command_tells_the_best_tries(tuned: runs.Run, tmp_path: pathlib.Path, capsys) -> None:
-    flags = "--train-size 60 --validation-size 40 --train.epochs 3 --methods influence ssd mcu --pre influence --tries 2"
+    flags = (
+        "--train-size 60 --validation-size 40 --train.epochs 3 --methods influence ssd mcu --pre influence --tries 2"
+    )
     shutil.copytree(tuned.directory, tmp_path / "run")
     assert cli.run(["tune", *flags.split(), "--seeds", "100", "101", "--out", str(tmp_path / "run")]) == 0
     shown = capsys.readouterr().out

@@ -126,19 +126,23 @@ def loop(
     Raises NonFiniteLossError, but not under a trace: there see `Fit.failed` and `failures`. UserError for an empty
     stream or batch; with concrete values also for data whose leaves differ in length, and rows that are not of it.
     """
-    # Losses are accumulated in a fixed float32 buffer, so that a segment's length is an argument, not a shape.
-    start = Fit(state, jnp.zeros(steps, jnp.float32), jnp.asarray(-1, jnp.int32))
+    # Losses go to a buffer of a power of two: lengths of segments and of loops are no shapes to compile for.
+    start = Fit(state, jnp.zeros(1 << (steps - 1).bit_length(), jnp.float32), jnp.asarray(-1, jnp.int32))
     arguments = (trees.as_partial(update), streams, data, key)
     if trees.is_traced(arguments, state):
-        return _report(_traced(start, arguments, steps, batch_size))
+        return _report(_cut(_traced(start, arguments, steps, batch_size), steps))
     outputs.check_rows(
         data, {f"rows of stream {i}": stream.rows for i, stream in enumerate(streams) if len(stream.rows)}
     )
     advance = functools.partial(_compiled, batch_size=batch_size, mesh=sharding.current())
-    result = _segments(start, lambda fit, first, last: advance(fit, *arguments, first, last), steps)
+    result = _segments(start, lambda fit, first, last: advance(fit, *arguments, first, last, steps), steps)
     if int(result.failed) >= 0:
         raise NonFiniteLossError(int(result.failed))
-    return result
+    return _cut(result, steps)
+
+
+def _cut(result: Fit, steps: int) -> Fit:
+    return result._replace(losses=result.losses[:steps])
 
 
 def _segments(result: Fit, advance: Callable[[Fit, int, int], Fit], steps: int) -> Fit:
@@ -165,7 +169,7 @@ def _traced(start: Fit, arguments: tuple[Partial, tuple, Any, RandomKey], steps:
     """One scan; but under a vmap alone, and with a monitor, segments of the loops side by side."""
     mesh = sharding.current()
     if _monitor.get() is None:
-        return _steps(start, *arguments, 0, steps, batch_size=batch_size, mesh=mesh)
+        return _steps(start, *arguments, 0, steps, steps, batch_size=batch_size, mesh=mesh)
     # Over leaves, because place-holders of no type would fill the structures.
     (states, form), (leaves, structure) = jax.tree.flatten(start), jax.tree.flatten(arguments)
 
@@ -173,7 +177,8 @@ def _traced(start: Fit, arguments: tuple[Partial, tuple, Any, RandomKey], steps:
     def loops(states: list, leaves: list) -> list:
         update, streams, data, key = jax.tree.unflatten(structure, leaves)
         start = jax.tree.unflatten(form, states)
-        return jax.tree.leaves(_steps(start, update, streams, data, key, 0, steps, batch_size=batch_size, mesh=mesh))
+        result = _steps(start, update, streams, data, key, 0, steps, steps, batch_size=batch_size, mesh=mesh)
+        return jax.tree.leaves(result)
 
     @loops.def_vmap
     def together(count: int, batched: Any, states: list, leaves: list) -> tuple[list, list]:
@@ -182,9 +187,9 @@ def _traced(start: Fit, arguments: tuple[Partial, tuple, Any, RandomKey], steps:
         advance = functools.partial(_together, structure=structure, axes=axes, batch_size=batch_size, mesh=mesh)
         fit = jax.tree.unflatten(form, first)
         if trees.is_traced(fit, leaves):
-            result = advance(fit, leaves, 0, steps)
+            result = advance(fit, leaves, 0, steps, steps)
         else:
-            result = _segments(fit, lambda fit, begin, end: advance(fit, leaves, begin, end), steps)
+            result = _segments(fit, lambda fit, begin, end: advance(fit, leaves, begin, end, steps), steps)
         return jax.tree.leaves(result), [True] * len(states)
 
     return jax.tree.unflatten(form, loops(states, leaves))
@@ -215,14 +220,16 @@ def _steps(
     key: RandomKey,
     first: Any,
     last: Any,
+    total: Any,
     *,
     batch_size: int,
     mesh: Any,
 ) -> Fit:
+    """From the first step to the last, of `total` of the whole loop."""
     sizes = [len(stream.rows) for stream in streams]
     batches_each = [min(batch_size, n) for n in sizes]
     per_epoch = [steps_per_epoch(n, batch_size) for n in sizes]
-    total = jnp.asarray(start.losses.shape[0], jnp.int32)
+    total = jnp.asarray(total, jnp.int32)
 
     *order_keys, step_key = jax.random.split(key, len(streams) + 1)
 
@@ -260,13 +267,22 @@ _compiled = jax.jit(_steps, static_argnames=("batch_size", "mesh"), donate_argnu
 
 @functools.partial(jax.jit, static_argnames=("structure", "axes", "batch_size", "mesh"), donate_argnums=0)
 def _together(
-    start: Fit, leaves: list[Array], first: Any, last: Any, *, structure: Any, axes: tuple, batch_size: int, mesh: Any
+    start: Fit,
+    leaves: list[Array],
+    first: Any,
+    last: Any,
+    total: Any,
+    *,
+    structure: Any,
+    axes: tuple,
+    batch_size: int,
+    mesh: Any,
 ) -> Fit:
     """The same steps of several loops side by side; leaves and axes: of the arguments of `_steps`."""
 
     def one(start: Fit, *leaves: Array) -> Fit:
         update, streams, data, key = jax.tree.unflatten(structure, leaves)
-        return _steps(start, update, streams, data, key, first, last, batch_size=batch_size, mesh=mesh)
+        return _steps(start, update, streams, data, key, first, last, total, batch_size=batch_size, mesh=mesh)
 
     return jax.vmap(one, in_axes=(0, *axes))(start, *leaves)
 
