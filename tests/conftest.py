@@ -133,6 +133,7 @@ SMALL = {
     "epochs": 3,
     "points": 5,
     "seeds": [0, 1],
+    "baselines": [],
 }
 """Settings of a run of a few seconds."""
 

@@ -38,7 +38,7 @@ from mcu_jax import (
 
 pytestmark = pytest.mark.usefixtures("kept_compilations")
 
-SETTINGS = "--train-size 60 --validation-size 40 --train.epochs 3 --epochs 3 --points 5 --seeds 0 1"
+SETTINGS = "--train-size 60 --validation-size 40 --train.epochs 3 --epochs 3 --points 5 --seeds 0 1 --baselines"
 FLAGS = SETTINGS.split()
 
 
@@ -53,6 +53,7 @@ def test_flags_and_settings_are_the_same() -> None:
     }
     assert SMALL == {
         "train_size": 60, "validation_size": 40, "train": {"epochs": 3}, "epochs": 3, "points": 5, "seeds": [0, 1],
+        "baselines": [],
     }  # fmt: skip
 
 

@@ -411,3 +411,17 @@ def test_names_are_text_and_no_formulas(one_seed, tmp_path):
     assert r"$\frac{$" in table
     assert "[bold]" in table
     assert (tmp_path / "path.png").stat().st_size > 10_000
+
+
+def test_a_path_that_tuned_itself_says_what_it_chose(five_seeds):
+    assert "tuned itself" not in _table(five_seeds)
+    results = copy.deepcopy(five_seeds)
+    for path in results["paths"]:
+        if path["curve"] != "linear":
+            bent = path["seed"] != 1
+            beta = "adaptive" if bent else 0.2
+            path["tuned"] = {"score": 0.021, "line": 0.07, "lr": 0.15, "beta": beta, "steps": 1925, "bent": bent}
+    lines = _table(results).split("The path tuned itself")[1].splitlines()
+    rows = [re.split(r"\s{2,}", line) for line in lines if line.startswith("seed ")]
+    assert rows[0] == ["seed 0", "path", "2.10", "7.00", "0.15", "adaptive", "52.3", "1925"]
+    assert rows[1][1:] == ["straight line", "2.10", "7.00", "0.15", "0.2", "52.3", "1925"]

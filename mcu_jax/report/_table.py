@@ -197,6 +197,7 @@ def _path(results: Results) -> Iterator[str | _text.Grid]:
         "the retrained model's accuracies as targets."
     )
     yield _mask([p["mask"] for p in paths])
+    yield from _tuned(paths)
 
 
 def _advice(results: Results) -> Iterator[str]:
@@ -215,6 +216,31 @@ def _advice(results: Results) -> Iterator[str]:
         if taken:
             found = ", ".join(f"{words[name]} in {count}" for name, count in taken.most_common())
             yield f"Lowest score by {rule}, of {_text.plural(taken.total(), 'seed')}: {found}."
+
+
+def _tuned(paths: Sequence[dict[str, Any]]) -> Iterator[str | _text.Grid]:
+    """What paths that tuned themselves chose."""
+    own = [(p["seed"], p["mask"], p["tuned"]) for p in paths if "tuned" in p]
+    if not own:
+        return
+    yield ""
+    yield "The path tuned itself, by the score by distribution of its best point, without the retrained model"
+    yield _text.Grid(
+        [f"seed {seed}" for seed, *_ in own],
+        [
+            _text.Column("taken", "", ["path" if t["bent"] else "straight line" for *_, t in own], left=True),
+            _text.Column("score", "0", [f"{100.0 * t['score']:.2f}" for *_, t in own]),
+            _text.Column("of the line", "0", [f"{100.0 * t['line']:.2f}" for *_, t in own]),
+            _text.Column("lr", "none", [f"{t['lr']:.2g}" for *_, t in own]),
+            _text.Column("beta", "none", [_penalty(t["beta"]) for *_, t in own]),
+            _text.Column("trained %", "none", [f"{100.0 * mask['keep']:.1f}" for _, mask, _ in own]),
+            _text.Column("steps", "low", [str(t["steps"]) for *_, t in own]),
+        ],
+    )
+
+
+def _penalty(beta: float | str) -> str:
+    return beta if isinstance(beta, str) else f"{beta:.2g}"
 
 
 def _regions(regions: Sequence[Sequence[float]]) -> str:

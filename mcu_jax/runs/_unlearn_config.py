@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
+
+import jax
 
 from mcu_jax import auto, base, connect, datasets, registry, rules, text
 from mcu_jax.base import Count, Fraction, Positive
 from mcu_jax.runs import _config, _own, _settings
 from mcu_jax.runs._settings import FEW, POINTS, ConfigError
+
+COMPETITORS = ("finetune", "l1_sparse", "scrub", "influence", "npo")
+MOST_WEIGHTS = 500_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +54,12 @@ class Config(_settings.Settings):
         "(default: the recipe's, random_label where none was tuned).",
     ] = None
     baselines: Annotated[
-        tuple[str, ...],
+        tuple[str, ...] | None,
         FEW,
-        "Further methods to compare with, as --pre; mcu:beta=0.2 is another path to the same model.",
-    ] = ()
+        "Further methods to compare with, as --pre; mcu:beta=0.2 is another path to the same model; alone for none "
+        f"(default: {' '.join(COMPETITORS)}; influence, which holds a thousand gradients, only for networks of up to "
+        f"{MOST_WEIGHTS:,} weights).",
+    ] = None
     beta: Annotated[
         str | None,
         "Forgetting penalty of the path: adaptive, or a number (default: the recipe's, adaptive where none was tuned).",
@@ -110,7 +118,7 @@ def resolve(config: Config, model: base.Model | None = None, data: datasets.Data
     with _settings.checking():
         brought = _config.Brought(model, data)
         config = _config.named(_settings.checked(config), brought)
-        recipe = _config.recipe(config, brought)
+        recipe, asked = _config.recipe(config, brought), config.baselines
         registry.check(config.rule, rules.NAMES, "rule")
         mask = _mask(config.mask, recipe["path"]["mask"], recipe["mask"])
         pre_spec = _config.or_else(config.pre, recipe["pre"])
@@ -126,11 +134,15 @@ def resolve(config: Config, model: base.Model | None = None, data: datasets.Data
             mask=mask,
             **_length(config, recipe["path"]),
             lr=_config.or_else(config.lr, recipe["path"]["lr"]),
-            baselines=tuple(dict.fromkeys(spec for spec in config.baselines if spec != pre_spec)),
+            baselines=_baselines(config.baselines, pre_spec),
         )
         path_curve, bends = _config.path_curve(config.curve)
-        specs = _methods(config, recipe)
+        _methods(config, recipe)
         common = _config.common(config, brought, recipe)
+        if asked is None and _weights(common) > MOST_WEIGHTS:
+            fewer = tuple(spec for spec in config.baselines or () if spec != "influence")
+            common["config"] = dataclasses.replace(common["config"], baselines=fewer)
+        specs = _methods(common["config"], recipe)
         pre = None
         if specs[pre_spec][0] == CHECKPOINT:
             shapes = _config.shapes(common["model"], common["data"])
@@ -146,6 +158,15 @@ def resolve(config: Config, model: base.Model | None = None, data: datasets.Data
             recipe=recipe,
             **common,
         )
+
+
+def _baselines(asked: tuple[str, ...] | None, pre: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(spec for spec in _config.or_else(asked, COMPETITORS) if spec != pre))
+
+
+def _weights(common: Mapping[str, Any]) -> int:
+    shapes = _config.shapes(common["model"], common["data"])
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 
 def _length(config: Config, recipe: Mapping[str, Any]) -> dict[str, int | None]:
@@ -204,7 +225,7 @@ def _methods(config: Config, recipe: Mapping[str, Any]) -> dict[str, tuple[str, 
     # A folder may have a method's name: a checkpoint is a path, as ./npo.
     pre_spec = str(config.pre)
     pre = CHECKPOINT if "/" in pre_spec else pre_spec
-    for spec in (pre_spec, *config.baselines):
+    for spec in (pre_spec, *(config.baselines or ())):
         if spec == config.pre and pre == CHECKPOINT:
             methods[spec] = CHECKPOINT, {}
             continue
