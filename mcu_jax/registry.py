@@ -61,6 +61,19 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     return name.strip(), options
 
 
+def spec(text: str, options: Mapping[str, Any]) -> str:
+    """The inverse of `parse`: a name, or a text with options, with further ones added or set anew."""
+    if not options:
+        return text
+    name, given = parse(text)
+    return f"{name}:" + ",".join(f"{key}={_written(value)}" for key, value in {**given, **options}.items())
+
+
+def _written(value: Any) -> str:
+    """As `parse` reads it back, which takes every number for a float."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 class _Option(NamedTuple):
     """One hyper-parameter. group: the parameter of the function that it is a field of, None for the function itself."""
 

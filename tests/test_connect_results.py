@@ -30,7 +30,7 @@ def results(connected: runs.Run) -> dict[str, Any]:
 
 def test_results_hold_the_schema(connected: runs.Run, results: dict[str, Any]) -> None:
     assert runs.read_results(connected.directory) == connected.results
-    assert (results["schema"], results["kind"]) == (3, "connect")
+    assert (results["schema"], results["kind"]) == (2, "connect")
     ends = [*[(*ENDS, "pair")], *[(name, f"{name}:run=1", "floor") for name in ENDS]]
     asked = [(p["a"]["label"], p["b"]["label"], p["role"], p["curve"], p["seed"]) for p in results["pairs"]]
     assert asked == [(*end, curve, seed) for end in ends for curve in ("linear", "bezier") for seed in (0, 1)]

@@ -259,7 +259,7 @@ def test_mcu_refuses_a_penalty_out_of_range(problem: Problem, unlearned: Any, be
 def test_mcus_path_settings_are_those_of_connect() -> None:
     theirs, ours = (inspect.signature(function).parameters for function in (connect.mcu, methods.mcu))
     settings = {name for name, parameter in theirs.items() if parameter.kind == parameter.KEYWORD_ONLY}
-    assert settings == set(ours) - {"problem", "key", "pre", "points", "rule", "full"}
+    assert settings == set(ours) - {"problem", "key", "pre", "points", "rule", "budget", "full"}
     assert all(theirs[name].default == ours[name].default for name in settings)
 
 

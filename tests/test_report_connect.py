@@ -539,7 +539,7 @@ def test_pictures_even_of_what_is_not_finite(pair, tmp_path):
 
 def test_write_refuses_another_kind(tmp_path):
     (tmp_path / "results.json").write_text('{"schema": 3, "kind": "lunch"}')
-    with pytest.raises(ValueError, match="expected results of kind unlearn or connect, found 'lunch'"):
+    with pytest.raises(ValueError, match="expected results of kind unlearn, connect, tune, found 'lunch'"):
         report.write(tmp_path)
 
 

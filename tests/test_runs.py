@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import SMALL, problem_of, with_values
+from conftest import SMALL, one_label_after_another, problem_of, with_values
 
 from mcu_jax import checkpoint, curves, metrics, paths, report, runs, splits
 from mcu_jax.base import Path
@@ -324,11 +324,6 @@ def test_a_plan_says_what_is_left_and_makes_nothing(finished: runs.Run, tmp_path
 
 
 # Going on
-
-
-def one_label_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that it is known where a run stops."""
-    monkeypatch.setattr(_runner, "_labels_at_once", lambda *, together: 1)
 
 
 def test_stopping_after_a_stage_and_going_on_gives_the_same(

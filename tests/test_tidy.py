@@ -78,7 +78,7 @@ def test_the_summary_has_no_arrays_along_paths_and_is_strict_json(tmp_path: path
     results["pairs"][0]["barriers"]["retain_nats"] = math.inf
     results["pairs"][0]["metrics"]["js"][3] = math.nan
     summary = _tidy.summary(results)
-    assert summary["schema"] == 3
+    assert summary["schema"] == 2
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert not any({"t", "metrics"} & set(pair) for pair in summary["pairs"])
     assert summary["pairs"][0]["barriers"]["retain_nats"] is None
@@ -115,7 +115,7 @@ def test_refused(tmp_path: pathlib.Path) -> None:
         runs.read_table(tmp_path)
     text = "a,b\n1,2\n"
     (tmp_path / "results.csv").write_text(text)
-    about = {"schema": 3, "kind": "connect"}
+    about = {"schema": 2, "kind": "connect"}
     _files.write_json(tmp_path / "results.json", {**about, "table_sha256": _files.sha256(text)})
     with pytest.raises(ValueError, match="expected the columns replicate, role"):
         runs.read_table(tmp_path)

@@ -82,14 +82,19 @@ def test_draws_depend_on_nothing_but_method_and_number(name: str) -> None:
     assert alone.tries(name) == [alone.methods[name][1]] == more.tries(name)[:1]
 
 
-def test_the_first_try_is_what_a_run_would_use() -> None:
-    tuned, used = resolve(methods=["npo", "mcu"]), runs.resolve(runs.Config(pre="npo", train_size=60))
-    assert tuned.tries("npo")[0] == used.methods["npo"][1]
-    mcu = tuned.tries("mcu")[0]
-    assert (mcu["steps"], mcu["lr"], mcu["beta"]) == (used.config.steps, used.config.lr, used.beta)
-    assert {"kind": mcu["mask"], "keep": mcu["keep"], "retain_filter": mcu["retain_filter"]} == dataclasses.asdict(
-        used.config.mask
-    )
+def test_the_first_try_is_the_papers_default() -> None:
+    """But for the batches of the data set, and the length of MCU's path, which is told in steps."""
+    tuned = resolve(methods=["npo", "mcu"])
+    assert tuned.tries("npo")[0] == registry.schema(methods.npo) | {"batch_size": tuned.config.train.batch_size}
+    usual = registry.schema(methods.mcu) | {"batch_size": tuned.config.train.batch_size}
+    found = tuned.tries("mcu")[0]
+    own = {"steps": 2000, "rule": "distribution", "pre": registry.spec(*tuned.start)}
+    assert found == usual | own
+
+
+def test_mcu_leads_to_its_start_as_the_recipe_has_it() -> None:
+    tuned, used = resolve(pre="npo"), runs.resolve(runs.Config(pre="npo", train_size=60))
+    assert tuned.start == ("npo", used.methods["npo"][1])
 
 
 # What stages are given
@@ -188,12 +193,10 @@ def test_the_best_of(criteria: list, expected: int | None) -> None:
     assert _tune._best(criteria) == expected
 
 
-def test_mcu_leads_to_its_start_as_the_recipe_has_it(tuned: runs.Run) -> None:
+def test_every_path_leads_to_the_start(tuned: runs.Run) -> None:
     made = graph(_tune_config.resolve(runs.from_mapping(tuned.results["config"])), tuned.directory)
     for number, seed in itertools.product((0, 1), range(2)):
-        stage, start = made[f"mcu try {number}"][seed], made["influence"][seed]
-        assert stage.inputs["end"] is start
-        assert start.digest == made["influence try 0"][seed].digest
+        assert made[f"mcu try {number}"][seed].inputs["end"] is made["influence"][seed]
 
 
 def test_finished_tries_are_used_again(tuned: runs.Run, tmp_path: pathlib.Path) -> None:
@@ -261,13 +264,15 @@ def test_the_command_tells_the_best_tries(tuned: runs.Run, tmp_path: pathlib.Pat
 def test_a_try_that_diverges_is_out_and_no_failure(
     tuned: runs.Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    """The recipe as it stands diverges here; of what is drawn, only that of npo."""
-    wild = {"values": {"epochs": 2, "lr": 1e38}}
-    file = change(tuned, tmp_path / "wild.json", methods={"finetune": wild, "npo": wild})
-    draws = {"finetune": {"epochs": 2, "lr": 0.01}, "npo": {"epochs": 2, "lr": 1e38}}
+    """The papers' defaults diverge here; of what is drawn, only that of npo."""
+    wild = {"epochs": 2, "lr": 1e38}
+    monkeypatch.setattr(
+        _tune_config, "PAPERS", _tune_config.PAPERS | {"methods": dict.fromkeys(("finetune", "npo"), wild)}
+    )
+    draws = {"finetune": {"epochs": 2, "lr": 0.01}, "npo": wild}
     monkeypatch.setattr(_tune_config, "draw", lambda name, _: draws[name])
     stages = shutil.copytree(tuned.directory / "stages", tmp_path / "stages")
-    config = {**TUNED, "methods": [*draws], "recipe": file, "out": str(tmp_path / "run"), "stages": str(stages)}
+    config = {**TUNED, "methods": [*draws], "out": str(tmp_path / "run"), "stages": str(stages)}
     watcher = Watcher()
     made = runs.tune(runs.from_mapping(config), watcher)
     assert not made.failures
@@ -347,9 +352,7 @@ def test_connect_and_tune_take_a_recipe(tuned: runs.Run, tmp_path: pathlib.Path)
     resolved = runs.plan(config)[0]["resolved"]
     assert resolved["influence"]["alpha"] == 3.5
     assert {option: resolved["mcu"][option] for option in without} == without
-    first = resolve(recipe=file, methods=["mcu", "influence"])
-    assert _tune_config.searched("mcu", first.tries("mcu")[0]) == without
-    assert first.tries("influence")[0]["alpha"] == 3.5
+    assert resolve(recipe=file, methods=["mcu"], pre="influence").start[1]["alpha"] == 3.5
     assert used(file).config.mask == runs.MaskConfig("none")
 
 

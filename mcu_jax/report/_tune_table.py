@@ -18,7 +18,7 @@ VALUES_A_LINE = 2
 
 
 def tune_table(results: Results, width: int = _text.WIDTH) -> str:
-    """What the results of tuning say: for each method the best of its tries, beside the recipe as it stood."""
+    """What the results of tuning say: for each method the best of its tries, beside its paper's default."""
     return _text.render(_lines(results.summary), width)
 
 
@@ -31,7 +31,7 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str | _text.Grid]:
         config["methods"],
         [
             _text.Column("criterion,\nbest try", "0", _criteria(summary, _best(recipe))),
-            _text.Column("as it\nstood", "0", _criteria(summary, dict.fromkeys(config["methods"], 0))),
+            _text.Column("paper's\ndefault", "0", _criteria(summary, dict.fromkeys(config["methods"], 0))),
             _text.Column("best\ntry", "none", [_shown(_best(recipe).get(name)) for name in config["methods"]]),
             _text.Column(
                 "diverged", "0", [f"{_diverged(summary, name)}/{config['tries']}" for name in config["methods"]]
@@ -43,8 +43,8 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str | _text.Grid]:
     yield ""
     yield f"Criterion: {judged}. In points, {_text.spreading(len(seeds))}. The lowest is best, of equals the first."
     yield (
-        f"{text.plural(config['tries'], 'try', 'tries')} for each method: number 0 is the recipe as it stood, the "
-        "others are drawn at random. Diverged: tries whose numbers were not finite for some seed, which are out. "
+        f"{text.plural(config['tries'], 'try', 'tries')} for each method: number 0 is its paper's default, the others "
+        "are drawn at random. Diverged: tries whose numbers were not finite for some seed, which are out. "
         "Seconds: of all tries and seeds, without compilation."
     )
     if "mcu" in config["methods"]:

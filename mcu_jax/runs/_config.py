@@ -98,7 +98,7 @@ def identity(values: Mapping[str, Any], kind: type[Settings]) -> dict[str, Any]:
     resolved = {
         spec: {name: value for name, value in options.items() if name not in apart}
         for spec, options in methods.items()
-        if spec not in added or spec == values.get("pre")
+        if spec not in added
     }
     kept = {name: value for name, value in values.items() if name not in (*apart, "kind", "digests")}
     if "data" in digests:

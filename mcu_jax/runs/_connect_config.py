@@ -246,7 +246,7 @@ class _Maker:
 
     def endpoint(self, spec: str, **added: Any) -> Endpoint:
         """added: options beside those of the spec."""
-        label = _with(spec, added)
+        label = registry.spec(spec, added)
         name, options = registry.parse(label)
         run, size = options.pop("run", 0), options.pop("forget", None)
         if "seed" in options:
@@ -277,20 +277,22 @@ class _Maker:
             return Endpoint(label, name, {}, int(run), size)
         given = self._given_to_mcu(options.pop("pre", self.recipe["pre"])) if name == "mcu" else {}
         given |= {"steps": 0} if name == "mcu" and "epochs" in options else {}
-        name, options = _config.method_options(_with(name, options), self.recipe, self.config.train.batch_size, given)
+        name, options = _config.method_options(
+            registry.spec(name, options), self.recipe, self.config.train.batch_size, given
+        )
         return Endpoint(label, name, options, int(run), size)
 
     def _given_to_mcu(self, pre: str) -> dict[str, Any]:
         """Its recipe, and its pre-unlearning method with the hyper-parameters the recipe gives it."""
         name, options = _config.method_options(pre, self.recipe, self.config.train.batch_size)
-        return {**self.recipe["path"], **self.recipe["mask"], "pre": _with(name, options)}
+        return {**self.recipe["path"], **self.recipe["mask"], "pre": registry.spec(name, options)}
 
     def pairs(self) -> Iterator[Pair]:
         """Those that are asked for, and a floor of every method among them."""
         asked = list({(pair.a.label, pair.b.label): pair for pair in self._asked()}.values())
         for pair in asked:
             if pair.a[1:] == pair.b[1:]:
-                second = f"--b {_with(pair.b.label, {'run': pair.b.run + 1})}"
+                second = f"--b {registry.spec(pair.b.label, {'run': pair.b.run + 1})}"
                 ask = f"for two runs that differ in their seed alone, ask for {second}"
                 raise ConfigError(
                     f"{pair.a.label} and {pair.b.label} are the same run of one method; "
@@ -339,16 +341,3 @@ class _Maker:
 
 def _pair(a: Endpoint, b: Endpoint) -> Pair:
     return Pair(a, b, "floor" if a.settings == b.settings and a.is_unlearned else "pair")
-
-
-def _with(spec: str, options: Mapping[str, Any]) -> str:
-    """A spec with options added, or set anew. Unchanged for no options."""
-    if not options:
-        return spec
-    name, given = registry.parse(spec)
-    return f"{name}:" + ",".join(f"{key}={_text(value)}" for key, value in {**given, **options}.items())
-
-
-def _text(value: Any) -> str:
-    """As `registry.parse` reads it back, which takes every number for a float."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

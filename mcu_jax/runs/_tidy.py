@@ -44,7 +44,8 @@ from mcu_jax import rules, text
 from mcu_jax.runs import _files
 
 SUMMARY, TABLE = "results.json", "results.csv"
-SCHEMA = 3
+SCHEMAS = {"unlearn": 3, "connect": 2, "tune": 1}
+"""Of each kind of results."""
 
 
 class Row(NamedTuple):
@@ -79,7 +80,7 @@ def table(results: Mapping[str, Any]) -> list[Row]:
 
 def summary(results: Mapping[str, Any]) -> dict[str, Any]:
     """The results without the values along paths; what is not finite is None, as JSON knows no such number."""
-    short = {"schema": SCHEMA, **results}
+    short = {"schema": SCHEMAS[results["kind"]], **results}
     if "pairs" in results:
         short["pairs"] = [{k: v for k, v in pair.items() if k not in _ALONG} for pair in results["pairs"]]
     if "paths" in results:
@@ -115,10 +116,10 @@ def read_results(directory: str | os.PathLike[str]) -> dict[str, Any]:
         schema, kind = results["schema"], results["kind"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is not the results of a run; run it again") from error
-    if schema != SCHEMA:
-        raise ValueError(f"{file}: expected schema {SCHEMA}, found {text.show(schema)}; run it again")
-    if kind not in ("unlearn", "connect", "tune"):
-        raise ValueError(f"{file}: expected results of kind unlearn, connect or tune, found {text.show(kind)}")
+    if kind not in SCHEMAS:
+        raise ValueError(f"{file}: expected results of kind {', '.join(SCHEMAS)}, found {text.show(kind)}")
+    if schema != SCHEMAS[kind]:
+        raise ValueError(f"{file}: expected schema {SCHEMAS[kind]}, found {text.show(schema)}; run it again")
     return _files.read_json(file)
 
 

@@ -43,7 +43,7 @@ def _stages_of(resolved: Resolved, replicate: _tasks.Replicate) -> _graph.Labell
         _add(resolved, replicate, made, "retrain", made.add(replicate.retrained("retrain")))
     to_start: dict[str, _graph.Input] = {}
     if "mcu" in config.methods:
-        to_start = {"end": made.add(replicate.unlearned(config.pre, *resolved.methods[config.pre]))}
+        to_start = {"end": made.add(replicate.unlearned(config.pre, *resolved.start))}
     for name in config.methods:
         for number, options in enumerate(resolved.tries(name)):
             tried = label(name, number)

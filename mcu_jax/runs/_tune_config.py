@@ -19,6 +19,10 @@ from mcu_jax.runs._settings import FEW, SEEDS, ConfigError
 SCORE, ORACLE = CRITERIA = ("score", "avg_gap")
 TUNED = tuple(name for name in methods.NAMES if name != "retrain")
 TRIES = Range("1 to 1000 of them", lambda n: 1 <= n <= 1000)
+PAPERS: dict[str, Any] = {"methods": {}, "optimizers": {}}
+"""A recipe of nothing: signatures hold the papers' defaults."""
+PATH_STEPS = 2000
+"""Ten epochs of MCU's paper on CIFAR-10: half of D_r and D_f, in batches of 128."""
 DRAWN_FROM = 20_260_101
 """The seed of all draws, which are the same in every run."""
 
@@ -27,8 +31,8 @@ DRAWN_FROM = 20_260_101
 class TuneConfig(_settings.Settings):
     """Tune methods alike: as many tries for each, by one criterion, on seeds that no table reports.
 
-    The first try of a method is the recipe as it stands, the others are drawn at random, once and for all: more tries
-    go on where fewer ended. The best of each are written to a recipe file, which unlearn and connect take.
+    The first try of a method is its paper's default, the others are drawn at random, once and for all: more tries go on
+    where fewer ended. The best of each are written to a recipe file, which unlearn and connect take.
     """
 
     KIND: ClassVar[str] = "tune"
@@ -39,8 +43,8 @@ class TuneConfig(_settings.Settings):
     ] = (100, 101, 102)
     methods: Annotated[
         tuple[str, ...], FEW, "The methods to tune, by name; the paths of mcu lead to the model of --pre."
-    ] = (*("finetune", "l1_sparse", "scrub", "influence", "npo", "random_label", "mcu"),)
-    tries: Annotated[int, TRIES, "Tries for each method, the recipe as it stands among them."] = 16
+    ] = (*("finetune", "l1_sparse", "scrub", "influence", "npo", "mcu"),)
+    tries: Annotated[int, TRIES, "Tries for each method, its paper's default among them."] = 16
     criterion: Annotated[
         str,
         "What is best, in the mean over the seeds: score, which needs no retrained model; or avg_gap to a model "
@@ -58,16 +62,17 @@ class TuneConfig(_settings.Settings):
 
 @dataclasses.dataclass(frozen=True)
 class Resolved(_config.Resolved):
-    """methods: their hyper-parameters as the recipe has them."""
+    """methods: their hyper-parameters as their papers have them. start: of MCU's paths, as the recipe has it."""
 
     recipe: Mapping[str, Any]
+    start: tuple[str, dict[str, Any]]
 
     def changed(self, **settings: Any) -> Resolved:
         config = dataclasses.replace(self.config, **settings)
-        return dataclasses.replace(self, config=config, methods=_methods(config, self.recipe))
+        return dataclasses.replace(self, config=config, methods=_methods(config, self.start))
 
     def tries(self, name: str) -> list[dict[str, Any]]:
-        """The hyper-parameters of every try of a method: the recipe as it stands, then what is drawn."""
+        """The hyper-parameters of every try of a method: its paper's default, then what is drawn."""
         _, options = self.methods[name]
         return [options, *(options | draw(name, number) for number in range(1, self.config.tries))]
 
@@ -85,7 +90,9 @@ def resolve(config: TuneConfig, model: base.Model | None = None, data: datasets.
         pre = _config.or_else(config.pre, recipe["pre"])
         _check(config, pre)
         config = _config.fill(config, recipe, pre=pre, methods=tuple(dict.fromkeys(config.methods)))
-        return Resolved(methods=_methods(config, recipe), recipe=recipe, **_config.common(config, brought, recipe))
+        start = _config.method_options(pre, recipe, config.train.batch_size)
+        common = _config.common(config, brought, recipe)
+        return Resolved(methods=_methods(config, start), recipe=recipe, start=start, **common)
 
 
 def _check(config: TuneConfig, pre: str) -> None:
@@ -110,11 +117,11 @@ def _check(config: TuneConfig, pre: str) -> None:
             _recipe_file.read(config.to)  # nothing else is written over
 
 
-def _methods(config: TuneConfig, recipe: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
-    of_mcu = {**recipe["path"], **recipe["mask"], "pre": config.pre, "rule": config.rule}
+def _methods(config: TuneConfig, start: tuple[str, dict[str, Any]]) -> dict[str, tuple[str, dict[str, Any]]]:
+    of_mcu = {"steps": PATH_STEPS, "pre": registry.spec(*start), "rule": config.rule}
     return {
-        name: _config.method_options(name, recipe, config.train.batch_size, of_mcu if name == "mcu" else {})
-        for name in dict.fromkeys((*config.methods, str(config.pre)))
+        name: _config.method_options(name, PAPERS, config.train.batch_size, of_mcu if name == "mcu" else {})
+        for name in config.methods
     }
 
 
