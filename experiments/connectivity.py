@@ -9,7 +9,7 @@ a commit there: results of the runs before it were not committed yet.
 Six runs of `mcu-jax connect`, which share their stages in experiments/runs/stages: all pairs of six methods; one pair
 with all there is to measure; trained curves between two runs of some; curricula; optimisers; sizes of the forget set.
 Writes experiments/results/connectivity_DATASET/table.md and, by run, {environment.json, results.json, results.csv.gz,
-figures}. The claims are read off those tables in claims.py.
+figures}. The claims are read off those tables in connectivity_claims.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import shutil
 import sys
 from typing import Any
 
-import claims
+import connectivity_claims
 import jax
 
 from mcu_jax import report, runs
@@ -106,7 +106,7 @@ def table(found: dict[str, report.Results], other: report.Results | None) -> str
         "",
         "| claim | what it says | number | verdict |",
         "|---|---|---|---|",
-        *(f"| {' | '.join(row)} |" for row in claims.rows(found, other)),
+        *(f"| {' | '.join(row)} |" for row in connectivity_claims.rows(found, other)),
         "",
         "| run | minutes of its stages | of which |",
         "|---|---|---|",

@@ -1,4 +1,4 @@
-"""Statistics over seeds, the replicates: for claims.py."""
+"""Statistics over seeds, the replicates: for connectivity_claims.py."""
 
 from __future__ import annotations
 

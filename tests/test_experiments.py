@@ -23,7 +23,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_claims_of_connectivity(load: Any) -> None:
     runs = {directory.name: report.read(directory) for directory in (RESULTS / "connectivity_digits").glob("*/")}
     stored = (RESULTS / "connectivity_digits" / "table.md").read_text()
-    rows = load("claims").rows(runs, None)
+    rows = load("connectivity_claims").rows(runs, None)
     assert [row.claim for row in rows] == ["F1", "F2", "F3", "F4, method", "F4, forget size", "F5", "F6, curriculum",
                                            "F6, optimizer", "F7"]  # fmt: skip
     for row in rows:

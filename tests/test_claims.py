@@ -1,0 +1,140 @@
+"""Claims: their statistics on simulated nulls, their verdicts by hand, and that each file says what it must."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+CLAIMS = pathlib.Path(__file__).parents[1] / "experiments" / "claims"
+FILES = sorted(file.stem for file in CLAIMS.glob("[cms][0-9][0-9].py"))
+
+
+@pytest.fixture(scope="module")
+def load() -> Any:
+    sys.path.insert(0, str(CLAIMS))
+    yield importlib.import_module
+    sys.path.remove(str(CLAIMS))
+
+
+@pytest.fixture(scope="module")
+def verdicts(load: Any) -> Any:
+    return load("verdicts")
+
+
+# Statistics
+
+
+@pytest.mark.parametrize("together", [1, 5])
+def test_of_simulated_nulls_one_in_twenty_is_missed(verdicts: Any, together: int) -> None:
+    """So many means of 8 seeds, all 0: how often any interval is without it."""
+    rng, trials = np.random.default_rng(0), 4000
+    draws = rng.normal(size=(trials, together, 8))
+    missed = 0
+    for trial in draws:
+        intervals = [verdicts.over_seeds(values, of=together) for values in trial]
+        missed += any(one.low > 0 or one.high < 0 for one in intervals)
+    assert 0.035 < missed / trials < 0.06
+
+
+def test_an_interval_is_scipys(verdicts: Any) -> None:
+    values = [3.1, 2.9, 4.4, 3.6, 2.2]
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(1 - 0.05 / 3)
+    found = verdicts.over_seeds(values, of=3)
+    np.testing.assert_allclose(found[:3], [np.mean(values), low, high])
+    assert found.seeds == 5
+    assert verdicts.over_seeds([1.0])[1:3] == (-np.inf, np.inf)
+
+
+@pytest.mark.parametrize("truth", [0.5, 0.1])
+def test_an_interval_of_a_share_is_never_too_narrow(verdicts: Any, truth: float) -> None:
+    rng, trials = np.random.default_rng(1), 3000
+    found = [verdicts.share(rng.random(20) < truth) for _ in range(trials)]
+    assert np.mean([not one.low <= truth <= one.high for one in found]) <= 0.055
+    exact = stats.binomtest(3, 20).proportion_ci(0.95, "exact")
+    shown = verdicts.share([True] * 3 + [False] * 17)
+    assert shown[1:3] == pytest.approx((exact.low, exact.high))
+    assert verdicts.share([True] * 4)[2] == 1.0
+    assert verdicts.share([False] * 4)[1] == 0.0
+
+
+# Verdicts
+
+
+@pytest.mark.parametrize(
+    ("rule", "low", "high", "verdict"),
+    [
+        ("larger", 0.1, 2.0, "holds"),
+        ("larger", -0.1, 2.0, "undecided"),
+        ("larger", -0.1, 0.2, "fails"),
+        ("larger", 0.1, 0.2, "fails"),  # an effect too small to matter
+        ("no_worse", -1.0, 0.2, "holds"),
+        ("no_worse", -1.0, 0.3, "undecided"),
+        ("no_worse", 0.1, 0.3, "fails"),
+        ("no_worse", 0.1, 0.2, "holds"),
+        ("alike", -0.2, 0.2, "holds"),
+        ("alike", -0.3, 0.2, "undecided"),
+        ("alike", 0.3, 0.4, "fails"),
+        ("alike", -0.4, -0.3, "fails"),
+    ],
+)
+def test_verdicts_by_hand(verdicts: Any, rule: str, low: float, high: float, verdict: str) -> None:
+    effect = verdicts.Interval((low + high) / 2, low, high, 8)
+    assert getattr(verdicts, rule)(effect, 0.25) == verdict
+
+
+def test_a_claim_about_all_needs_all(verdicts: Any) -> None:
+    assert verdicts.every(["holds", "holds"]) == "holds"
+    assert verdicts.every(["holds", "undecided"]) == "undecided"
+    assert verdicts.every(["holds", "undecided", "fails"]) == "fails"
+    half = verdicts.Interval(0.5, 0.4, 0.6, 20)
+    assert [verdicts.most(half._replace(low=low, high=high)) for low, high in ((0.6, 1), (0, 0.4), (0.4, 0.6))] == [
+        "holds", "fails", "undecided",
+    ]  # fmt: skip
+
+
+# Files
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_claim_says_everything_beforehand(load: Any, name: str) -> None:
+    module = load(name)
+    claim = module.CLAIM
+    assert claim.name.lower() == f"{name[0]}{int(name[1:])}"
+    assert all(len(text) > 10 for text in (claim.source, claim.hypothesis, claim.statistic, claim.rule))
+    assert claim.smallest > 0
+    assert claim.rule.startswith(("holds: ", "of the mean"))
+
+
+def test_seeds_are_used_once(load: Any) -> None:
+    settings = load("settings")
+    for dataset in settings.DATASETS.values():
+        assert not set(dataset.seeds) & {*settings.TUNING_SEEDS, *settings.PILOT_SEEDS, *range(5)}
+        assert len(dataset.seeds) >= 8
+
+
+def test_claims_that_are_not_committed_are_not_decided(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    main = load("decide")
+    monkeypatch.setattr(main, "git", lambda *_: " M experiments/claims/c01.py\n")
+    with pytest.raises(SystemExit, match=r"c01\.py\nCommit them first"):
+        main.refuse_uncommitted()
+
+
+@pytest.mark.parametrize("directory", sorted(CLAIMS.parent.glob("results/claims_*")), ids=lambda path: path.name)
+def test_stored_verdicts_are_what_the_stored_runs_say(load: Any, directory: pathlib.Path) -> None:
+    from mcu_jax import report
+
+    decide = load("decide")
+    found = {run.name: report.read(run) for run in directory.iterdir() if run.is_dir()}
+    stored = json.loads((directory / "claims.json").read_text())
+    assert [claim["file"] for claim in stored] == [f"{name}.py" for name in FILES]
+    for claim in stored:
+        readings = load(claim["file"].removesuffix(".py")).read(found)
+        assert [decide.told(reading) for reading in readings] == claim["readings"]
+    assert "\n".join(decide.table(stored, found)) + "\n" == (directory / "table.md").read_text()
