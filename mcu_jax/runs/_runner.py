@@ -43,7 +43,8 @@ class Runner:
         """Makes what is missing, label by label. A stage that is given what diverged is left out.
 
         Compiling for small networks takes longer than training them, and one core: on a CPU labels that need nothing of
-        each other are made at the same time. Raises InterruptedRunError when asked to stop.
+        each other are made at the same time, where jax runs programs in the thread that asks for them. Raises
+        InterruptedRunError when asked to stop.
         """
         waiting = [label for label, stages in graph.items() if self._missing(stages)]
         beside = _labels_at_once(together=self.together)
@@ -188,7 +189,8 @@ class Runner:
 
 
 def _labels_at_once(*, together: bool) -> int:
-    return (os.cpu_count() or 1) if together and jax.default_backend() == "cpu" else 1
+    elsewhere = jax.config.values["jax_cpu_enable_async_dispatch"]
+    return (os.cpu_count() or 1) if together and jax.default_backend() == "cpu" and not elsewhere else 1
 
 
 def _same(stages: Sequence[Stage], others: Sequence[Stage]) -> bool:
