@@ -59,8 +59,6 @@ SHELLS = ("bash", "zsh", "tcsh", "fish")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point: exits with 0, 1 (a stage failed), 2 (bad input) or 130 (interrupted)."""
-    # Programs that wait for their own parts in the threads that run programs stop each other where several run at once.
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
     try:
         status = run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()

@@ -34,7 +34,6 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from mcu_jax import datasets, methods, models, runs, splits, training
 from mcu_jax.base import Problem
-from mcu_jax.runs import _runner
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -282,8 +281,3 @@ def problem_of(run: Any, data: datasets.Data, seed: int) -> Problem:
         test=np.arange(data.train_size, len(data.examples["y"])),
         num_classes=10,
     )
-
-
-def one_label_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that it is known where a run stops."""
-    monkeypatch.setattr(_runner, "_labels_at_once", lambda *, together: 1)

@@ -496,7 +496,7 @@ def test_an_interrupted_connection_ends_with_130_and_goes_on(
     arguments = [*CONNECT.split(), "--out", str(tmp_path / "run"), "--stages", str(tmp_path / "stages")]
     command = [sys.executable, "-m", "mcu_jax", *arguments]
     first, rest = interrupted(command, compilations)
-    assert first.partition(":")[0] in ("npo", "measures of finetune", "measures of retrain")
+    assert first.startswith("npo: ")
     assert "give the same command again to go on" in rest
     assert "Traceback" not in rest
     assert cli.run([*arguments, "--quiet"]) == 0
@@ -509,7 +509,7 @@ def test_an_interrupted_process_ends_with_130_and_goes_on(
 ) -> None:
     command = [sys.executable, "-m", "mcu_jax", "unlearn", *FLAGS, "--out", str(tmp_path / "run")]
     first, rest = interrupted(command, compilations)
-    assert first.partition(":")[0] in ("original", "retrain")
+    assert first.startswith("original: ")
     assert "Ctrl-C again stops at once" in rest
     assert "give the same command again to go on" in rest
     assert "Traceback" not in rest

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import CONNECTED, SMALL, one_label_after_another, problem_of, with_values
+from conftest import CONNECTED, SMALL, problem_of, with_values
 
 from mcu_jax import alignment, checkpoint, datasets, models, paths, report, runs, trees
 from mcu_jax.runs import _along, _connect, _connect_config, _graph, _jobs, _runner, _stages, _tasks
@@ -268,10 +268,7 @@ def test_a_second_run_makes_nothing_and_finds_the_same(connected: runs.Run, tmp_
     assert without_seconds(again) == without_seconds(with_values(connected))
 
 
-def test_an_interrupted_run_goes_on_where_it_was(
-    connected: runs.Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one_label_after_another(monkeypatch)  # so that it is known where it stops
+def test_an_interrupted_run_goes_on_where_it_was(connected: runs.Run, tmp_path: pathlib.Path) -> None:
     shutil.copytree(connected.directory, tmp_path / "run")
     stages = tmp_path / "run" / "stages"
     for kind in ("npo", "bezier", "measure_path", "measure_model", "controls", "relearning", "lines"):

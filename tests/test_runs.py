@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import SMALL, one_label_after_another, problem_of, with_values
+from conftest import SMALL, problem_of, with_values
 
 from mcu_jax import checkpoint, curves, metrics, paths, report, runs, splits
 from mcu_jax.base import Path
@@ -326,10 +326,7 @@ def test_a_plan_says_what_is_left_and_makes_nothing(finished: runs.Run, tmp_path
 # Going on
 
 
-def test_stopping_after_a_stage_and_going_on_gives_the_same(
-    finished: runs.Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one_label_after_another(monkeypatch)
+def test_stopping_after_a_stage_and_going_on_gives_the_same(finished: runs.Run, tmp_path: pathlib.Path) -> None:
     with pytest.raises(runs.InterruptedRunError, match="stopped after mask"):  # it has no loop
         unlearn(tmp_path / "run", Watcher("mask"))
     watcher = Watcher()
@@ -341,7 +338,6 @@ def test_stopping_after_a_stage_and_going_on_gives_the_same(
 def test_stopping_within_a_stage_and_going_on_gives_the_same(
     together: bool, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one_label_after_another(monkeypatch)
     if together:
         monkeypatch.setattr(_runner, "SAVE_EVERY_SECONDS", 0.0)
     else:

@@ -21,10 +21,9 @@ class Progress:
         self.bar: Any = None
         self.whole: Any = None
         """The bar of all stages."""
-        self.tasks: dict[tuple[str, int | None], Any] = {}
-        """Of the stages and seeds that are made just now, None for all seeds together."""
-        self.counted: dict[str, str] = {}
-        """Which stage of how many, by the stage."""
+        self.tasks: dict[int | None, Any] = {}
+        """Of the seeds that are trained just now, None for all of them together."""
+        self.counted = ""
 
     def __enter__(self) -> Progress:
         self.heeded = interrupts.heeded(self._interrupted)
@@ -59,27 +58,27 @@ class Progress:
         self.note("stopping as soon as nothing is lost by it; Ctrl-C again stops at once")
 
     def stage(self, name: str, seeds: Sequence[int], cached: int, number: int = 0, total: int = 0) -> None:
-        self.counted[name] = f"stage {number} of {total}" if total else ""
+        self.counted = f"stage {number} of {total}" if total else ""
         if self.bar:
             if total:
                 # The time left, were the stages to come as long as those that are done.
                 if self.whole is None:
                     self.whole = self.bar.add_task("", total=total, loss="")
-                self.bar.update(self.whole, description=self.counted[name], completed=number - 1, total=total)
-            self.tasks[name, None] = self.bar.add_task(f"{name} · {count(seeds)}", total=None, loss="")
+                self.bar.update(self.whole, description=self.counted, completed=number - 1, total=total)
+            self.tasks[None] = self.bar.add_task(f"{name} · {count(seeds)}", total=None, loss="")
 
     def progress(self, name: str, seed: int, step: int, steps: int, loss: float) -> None:
         if self.bar:
-            if (name, seed) not in self.tasks:  # the time left is that of one seed's training
-                self.tasks[name, seed] = self.bar.add_task(f"{name} · seed {seed}", total=steps, loss="")
-            self.bar.update(self.tasks[name, seed], completed=step, total=steps, loss=f"loss {loss:.3f}")
+            if seed not in self.tasks:  # the time left is that of one seed's training
+                self.tasks[seed] = self.bar.add_task(f"{name} · seed {seed}", total=steps, loss="")
+            self.bar.update(self.tasks[seed], completed=step, total=steps, loss=f"loss {loss:.3f}")
 
     def finished(self, name: str, seconds: float, compile_seconds: float) -> None:
         if self.bar:
-            for task in [task for task in self.tasks if task[0] == name]:
-                self.bar.remove_task(self.tasks.pop(task))
-        counted = self.counted.pop(name, "")
-        counted = f" ({counted})" if counted else ""
+            for task in self.tasks.values():
+                self.bar.remove_task(task)
+            self.tasks = {}
+        counted = f" ({self.counted})" if self.counted else ""
         self.note(f"{name}: {seconds:.1f} s, and {compile_seconds:.1f} s compiling{counted}")
 
     def note(self, text: str) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextvars
 import functools
-import itertools
 import json
 import os
 import pathlib
@@ -42,43 +40,23 @@ class Runner:
     def run(self, graph: Graph) -> None:
         """Makes what is missing, label by label. A stage that is given what diverged is left out.
 
-        Compiling for small networks takes longer than training them, and one core: on a CPU labels that need nothing of
-        each other are made at the same time, where jax runs programs in the thread that asks for them. Raises
-        InterruptedRunError when asked to stop.
+        Raises InterruptedRunError when asked to stop.
         """
-        waiting = [label for label, stages in graph.items() if self._missing(stages)]
-        beside = _labels_at_once(together=self.together)
-        started, total = itertools.count(1), len(waiting)
-        running: dict[futures.Future[None], str] = {}
-        with futures.ThreadPoolExecutor(beside) as pool:
-            while waiting or running:
-                unmade = {*waiting, *running.values()}
-                ready = (label for label in waiting if not unmade & _needs(graph[label]))
-                for label in itertools.islice(list(ready), beside - len(running)):
-                    # Two labels may be of one stage.
-                    if any(_same(graph[label], graph[other]) for other in running.values()):
-                        continue
-                    waiting.remove(label)
-                    make = functools.partial(self._make, label, graph[label], next(started), total)
-                    running[pool.submit(contextvars.copy_context().run, make)] = label
-                for done in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
-                    del running[done]
-                    done.result()
-
-    def _make(self, label: str, stages: Sequence[Stage], number: int, total: int) -> None:
-        missing = [stage for stage in self._missing(stages) if self.broken(stage) is None]
-        if not missing:
-            return
-        if self.observer.should_stop():
-            raise InterruptedRunError(f"stopped before {label}")
-        cached = len(stages) - len(missing)
-        self.observer.stage(label, [stage.seed for stage in missing], cached, number, total)
-        with _timing.timed() as spent:
-            if self.together and not missing[0].on_host:
-                self._side_by_side(missing)
-            else:
-                self._one_by_one(missing)
-        self.observer.finished(label, spent.seconds, spent.compile_seconds)
+        unfinished = [label for label, stages in graph.items() if self._missing(stages)]
+        for number, label in enumerate(unfinished, 1):
+            missing = [stage for stage in self._missing(graph[label]) if self.broken(stage) is None]
+            if not missing:
+                continue
+            if self.observer.should_stop():
+                raise InterruptedRunError(f"stopped before {label}")
+            cached = len(graph[label]) - len(missing)
+            self.observer.stage(label, [stage.seed for stage in missing], cached, number, len(unfinished))
+            with _timing.timed() as spent:
+                if self.together and not missing[0].on_host:
+                    self._side_by_side(missing)
+                else:
+                    self._one_by_one(missing)
+            self.observer.finished(label, spent.seconds, spent.compile_seconds)
 
     def _missing(self, stages: Sequence[Stage]) -> list[Stage]:
         return [stage for stage in stages if not self.store.has(stage)]
@@ -186,20 +164,6 @@ class Runner:
     def _stop_if_asked(self, stage: Stage) -> None:
         if self.observer.should_stop():
             raise InterruptedRunError(f"stopped after {stage.label}")
-
-
-def _labels_at_once(*, together: bool) -> int:
-    elsewhere = jax.config.values["jax_cpu_enable_async_dispatch"]
-    return (os.cpu_count() or 1) if together and jax.default_backend() == "cpu" and not elsewhere else 1
-
-
-def _same(stages: Sequence[Stage], others: Sequence[Stage]) -> bool:
-    return not {stage.digest for stage in stages}.isdisjoint(stage.digest for stage in others)
-
-
-def _needs(stages: Sequence[Stage]) -> set[str]:
-    """The labels that must be made before."""
-    return {source.label for stage in stages for source in _graph.sources(stage)}
 
 
 def _axes(given: _graph.Input, value: Any) -> tuple[int | None, ...]:

@@ -20,14 +20,13 @@ class Spent:
     compile_seconds: float = 0.0
 
 
-_compilations: list[tuple[int, float, float]] = []
-"""(thread, from, to): work in several threads has each its own."""
+_compilations: list[tuple[float, float]] = []
 _listening = threading.Lock()
 
 
 @contextlib.contextmanager
 def timed() -> Iterator[Spent]:
-    """Times what is inside, in this thread: filled in when it ends."""
+    """Times what is inside: filled in when it ends."""
     _listen()
     spent, began = Spent(), time.perf_counter()
     try:
@@ -42,8 +41,7 @@ def since(began: float) -> Spent:
     ended = time.perf_counter()
     # Tracing reports inner functions and outer ones alike: the union counts each moment once.
     compiling, covered = 0.0, began
-    here = threading.get_ident()
-    for _, first, last in sorted(one for one in _compilations if one[0] == here):
+    for first, last in sorted(_compilations):
         if last > covered:
             compiling += last - max(first, covered)
             covered = last
@@ -59,4 +57,4 @@ def _compiled(event: str, duration_secs: float, **_: Any) -> None:
     if event.startswith("/jax/core/compile/"):
         now = time.perf_counter()
         # jax takes the time from the wall clock, which may be set back meanwhile.
-        _compilations.append((threading.get_ident(), now - max(duration_secs, 0.0), now))
+        _compilations.append((now - max(duration_secs, 0.0), now))
