@@ -9,7 +9,7 @@ import textwrap
 import pytest
 from conftest import SMALL
 
-from mcu_jax import runs
+from mcu_jax import datasets, runs
 from mcu_jax.runs import _config, _recipes, _settings
 
 
@@ -25,7 +25,7 @@ def test_mappings_and_configs_are_the_same() -> None:
 
 def test_the_default_is_the_recipe_of_digits() -> None:
     resolved = runs.resolve(runs.Config())
-    recipe = _recipes.RECIPES["digits", "mlp"]
+    recipe = _recipes.of("digits", "mlp")
     assert resolved.config.model == "mlp"
     assert dataclasses.asdict(resolved.config.train) == recipe["train"]
     assert (resolved.config.steps, resolved.config.lr) == (recipe["path"]["steps"], recipe["path"]["lr"])
@@ -35,7 +35,7 @@ def test_the_default_is_the_recipe_of_digits() -> None:
 
 def test_what_is_asked_for_wins_over_the_recipe_and_the_recipe_over_the_signature() -> None:
     resolved = resolve(pre="finetune", baselines=["finetune:epochs=2"], train={"batch_size": 7})
-    recipe = _recipes.RECIPES["digits", "mlp"]["methods"]["finetune"]
+    recipe = _recipes.of("digits", "mlp")["methods"]["finetune"]
     assert resolved.methods["finetune"][1]["epochs"] == recipe["epochs"]
     assert resolved.methods["finetune:epochs=2"][1]["epochs"] == 2
     assert {options["batch_size"] for _, options in resolved.methods.values()} == {7}
@@ -45,10 +45,21 @@ def test_what_is_asked_for_wins_over_the_recipe_and_the_recipe_over_the_signatur
 def test_every_recipe_resolves_to_hyper_parameters_that_exist() -> None:
     from mcu_jax import methods, registry
 
-    for recipe in (_recipes.DEFAULT, *_recipes.RECIPES.values()):
+    for recipe in (_recipes.DEFAULT, *(_recipes.of(*known) for known in _recipes.RECIPES)):
         for name, options in recipe["methods"].items():
             registry.bind(getattr(methods, name), options, name)
         assert set(recipe["train"]) == {field.name for field in dataclasses.fields(runs.Train)}
+
+
+def test_the_librarys_recipe_of_digits_is_of_its_data_and_no_tuning_seed_is_reported() -> None:
+    file = _recipes.of("digits", "mlp")["file"]
+    assert (file["dataset"], file["data_hash"], file["model"]) == ("digits", datasets.load("digits").hash, "mlp")
+    assert file["oracle"] is False
+    assert not set(file["seeds"]) & set(runs.Config().seeds)
+    with pytest.raises(runs.ConfigError, match=r"the recipe of digits was tuned on seed 101, which would be reported"):
+        runs.resolve(runs.Config(seeds=(0, 101)))
+    starts = {"random_label", "gradient_ascent", "neggrad_plus"}
+    assert not starts & set(file["methods"]), "what a path starts from shall forget, and by its score it would not"
 
 
 def test_a_curve_is_one_run_however_it_is_written() -> None:

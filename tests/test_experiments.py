@@ -28,10 +28,3 @@ def test_claims_of_connectivity(load: Any) -> None:
                                            "F6, optimizer", "F7"]  # fmt: skip
     for row in rows:
         assert f"| {' | '.join(row)} |" in stored.splitlines()
-
-
-@pytest.mark.parametrize("dataset", ["digits", "fashion_mnist"])
-def test_lines_of_starts(load: Any, dataset: str) -> None:
-    starts, directory = load("starts"), RESULTS / f"starts_{dataset}"
-    for start in starts.STARTS:
-        assert starts.line(start, report.read(directory / start)) in (directory / "table.md").read_text().splitlines()

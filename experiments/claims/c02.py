@@ -2,7 +2,7 @@
 
 import verdicts
 from reading import Claim, Reading
-from settings import BETAS, STARTS, Runs, points
+from settings import BETAS, PLAIN, STARTS, Runs, points
 
 CLAIM = Claim(
     name="C2",
@@ -17,6 +17,6 @@ CLAIM = Claim(
 def read(runs: Runs) -> list[Reading]:
     own, made = runs[STARTS[0]], []
     for beta in BETAS:
-        harm = verdicts.over_seeds(points(own, "mcu") - points(own, f"mcu:beta={beta}"), of=len(BETAS))
+        harm = verdicts.over_seeds(points(own, PLAIN) - points(own, f"mcu:beta={beta}"), of=len(BETAS))
         made.append(Reading(f"adaptive against {beta}", harm, verdicts.no_worse(harm, CLAIM.smallest)))
     return made

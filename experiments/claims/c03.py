@@ -3,7 +3,7 @@
 import numpy as np
 import verdicts
 from reading import Claim, Reading
-from settings import STARTS, Runs, points
+from settings import PLAIN, STARTS, Runs, points
 
 CLAIM = Claim(
     name="C3",
@@ -21,14 +21,14 @@ CLAIM = Claim(
 def read(runs: Runs) -> list[Reading]:
     own = runs[STARTS[0]]
     worse = {
-        "mask − none": points(own, "mcu:mask=mcu") - points(own, "mcu:mask=none"),
+        "mask − none": points(own, PLAIN) - points(own, "mcu:mask=none"),
         "none − random": points(own, "mcu:mask=none") - points(own, "mcu:mask=random"),
     }
     made = []
     for item, harm in worse.items():
         effect = verdicts.over_seeds(harm, of=3)
         made.append(Reading(item, effect, verdicts.no_worse(effect, CLAIM.smallest)))
-    seconds = [points(own, f"mcu:mask={kind}", "seconds_unlearning") for kind in ("none", "mcu")]
+    seconds = [points(own, name, "seconds_unlearning") for name in ("mcu:mask=none", PLAIN)]
     faster = verdicts.over_seeds(np.log(seconds[0] / seconds[1]), of=3)
     made.append(Reading("log of time, none / mask", faster, verdicts.larger(faster, float(np.log(1.05)))))
     return made

@@ -2,7 +2,7 @@
 
 import verdicts
 from reading import Claim, Reading
-from settings import STARTS, Runs, points
+from settings import PLAIN, STARTS, Runs, points
 
 CLAIM = Claim(
     name="C6",
@@ -16,5 +16,5 @@ CLAIM = Claim(
 
 def read(runs: Runs) -> list[Reading]:
     own = runs[STARTS[0]]
-    harm = verdicts.over_seeds(points(own, "mcu") - points(own, "mcu:retain_fraction=1"))
+    harm = verdicts.over_seeds(points(own, PLAIN) - points(own, "mcu:retain_fraction=1"))
     return [Reading("half − all", harm, verdicts.no_worse(harm, CLAIM.smallest))]

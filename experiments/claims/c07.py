@@ -2,7 +2,7 @@
 
 import verdicts
 from reading import Claim, Reading
-from settings import STARTS, Runs, points
+from settings import PLAIN, STARTS, Runs, points
 
 CLAIM = Claim(
     name="C7",
@@ -19,7 +19,7 @@ CLAIM = Claim(
 def read(runs: Runs) -> list[Reading]:
     own, of = runs[STARTS[0]], len(STARTS) + 3
     chain = points(own, "mcu:curve=polychain")
-    both = verdicts.over_seeds(points(own, "mcu") - chain, of)
+    both = verdicts.over_seeds(points(own, PLAIN) - chain, of)
     better = verdicts.over_seeds(points(own, "linear") - chain, of)
     made = [
         Reading("curve − chain", both, verdicts.alike(both, CLAIM.smallest)),

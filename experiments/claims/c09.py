@@ -2,7 +2,7 @@
 
 import verdicts
 from reading import Claim, Reading
-from settings import STARTS, Runs, points
+from settings import PLAIN, STARTS, Runs, points
 
 CLAIM = Claim(
     name="C9",
@@ -16,5 +16,5 @@ CLAIM = Claim(
 
 def read(runs: Runs) -> list[Reading]:
     own = runs[STARTS[0]]
-    effect = verdicts.over_seeds(points(own, "mcu", "RA") - points(own, "mcu:retain_filter=0", "RA"))
+    effect = verdicts.over_seeds(points(own, PLAIN, "RA") - points(own, "mcu:retain_filter=0", "RA"))
     return [Reading("with − without", effect, verdicts.larger(effect, CLAIM.smallest))]

@@ -17,10 +17,12 @@ PILOT_SEEDS = tuple(range(200, 208))
 
 STARTS = ("random_label", "gradient_ascent", "neggrad_plus", "finetune")
 BETAS = (0.0, 0.05, 0.1, 0.2, 0.5)
+PLAIN = "mcu:mask=mcu"
+"""The path as it is, drawn as its variants are."""
 TUNED = "mcu:budget=4,rule=distribution"
 VARIANTS = (
     *(f"mcu:beta={beta}" for beta in BETAS),
-    "mcu:mask=mcu",
+    PLAIN,
     "mcu:mask=none",
     "mcu:mask=random",
     "mcu:retain_filter=0",

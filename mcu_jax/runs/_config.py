@@ -225,8 +225,10 @@ def common(config: Settings, brought: Brought, recipe: Mapping[str, Any]) -> dic
         model, digests["model"] = _own.model(str(config.model), num_classes)
     else:
         model = getattr(models, name)(num_classes=num_classes, **options)
+    reported = () if config.KIND == "tune" else config.seeds
+    if config.recipe is None and "file" in recipe:
+        _recipe_file.refuse_seeds(f"the recipe of {text.plain(config.dataset)}", recipe["file"], reported)
     if config.recipe is not None:
-        reported = () if config.KIND == "tune" else config.seeds
         model_id = digests.get("model", str(config.model))
         digests["recipe"] = _recipe_file.check(config.recipe, recipe["file"], data.hash, model_id, reported)
     forget = original = None

@@ -63,9 +63,14 @@ def check(name: str, file: Mapping[str, Any], data_hash: str, model: str, report
             f"{shown} was tuned for model {text.plain(file['model'])}, given {text.plain(model)}: give its own by "
             "--model, or tune this one"
         )
+    refuse_seeds(shown, file, reported)
+    return _files.digest(dict(file))
+
+
+def refuse_seeds(shown: str, file: Mapping[str, Any], reported: Collection[int]) -> None:
+    """Raises UserError for seeds that a recipe was tuned on."""
     if shared := [seed for seed in file["seeds"] if seed in reported]:
         raise base.UserError(
             f"{shown} was tuned on seed {' '.join(map(str, shared))}, which would be reported too: choose --seeds "
             f"without {' '.join(map(str, file['seeds']))}"
         )
-    return _files.digest(dict(file))

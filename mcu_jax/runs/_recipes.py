@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
+
+from mcu_jax.runs import _recipe_file
 
 MODELS = {"digits": "mlp", "fashion_mnist": "cnn", "cifar10": "preresnet"}
 """The model of a data set where none is asked for; `cnn` for all others."""
@@ -34,25 +37,9 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
         "connection": {"epochs": 50, "lr": 0.05},
         "optimizers": {"adam": 0.006, "sophia": 0.003, "sophia_fisher": 0.003},
         "methods": {
-            "finetune": {"epochs": 40, "lr": 0.1},
-            "l1_sparse": {"epochs": 40, "lr": 0.1, "alpha": 1e-3},
             "gradient_ascent": {"epochs": 10, "lr": 0.05},
             "neggrad_plus": {"epochs": 20, "lr": 0.05, "beta": 0.1},
             "random_label": {"epochs": 20, "lr": 0.05},
-            "salun": {"epochs": 20, "lr": 0.02},
-            "neg_tv": {"epochs": 20, "lr": 0.5},
-            "sfron": {"steps": 200, "lr": 0.05, "coupling": "separate"},
-            "ssd": {"alpha": 2.0, "fisher_batch": 1},
-            "grad_diff": {"epochs": 10, "lr": 0.05},
-            "scrub": {"epochs": 20, "lr": 0.03, "max_epochs": 10},
-            "bad_teacher": {"lr": 0.001},
-            "npo": {"epochs": 20, "lr": 0.015},
-            "simnpo": {"epochs": 20, "lr": 0.4},
-            "delete": {"lr": 0.001},
-            "boundary_shrink": {"lr": 0.001},
-            "boundary_expand": {"lr": 0.001},
-            "influence": {"alpha": 0.2},
-            "fisher_noise": {"alpha": 0.0015},
         },
     },
     ("fashion_mnist", "cnn"): {
@@ -84,6 +71,13 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
 }
 
 
+TUNED = pathlib.Path(__file__).parent / "recipes"
+"""What `mcu-jax tune` wrote: the hyper-parameters of the path and of methods, but of those that a path starts from."""
+
+
 def of(dataset: str, model: str) -> dict[str, Any]:
     """The recipe of a data set and a model, the default's where it has none of its own."""
-    return {**DEFAULT, **RECIPES.get((dataset, model), {})}
+    if (dataset, model) not in RECIPES:
+        return DEFAULT
+    known, file = {**DEFAULT, **RECIPES[dataset, model]}, TUNED / f"{dataset}_{model}.json"
+    return _recipe_file.over(known, _recipe_file.read(str(file))) if file.exists() else known
