@@ -8,9 +8,12 @@ import pathlib
 import sys
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+
+from mcu_jax import report
 
 CLAIMS = pathlib.Path(__file__).parents[1] / "experiments" / "claims"
 FILES = sorted(file.stem for file in CLAIMS.glob("[cms][0-9][0-9].py"))
@@ -128,8 +131,6 @@ def test_claims_that_are_not_committed_are_not_decided(load: Any, monkeypatch: p
 
 @pytest.mark.parametrize("directory", sorted(CLAIMS.parent.glob("results/claims_*")), ids=lambda path: path.name)
 def test_stored_verdicts_are_what_the_stored_runs_say(load: Any, directory: pathlib.Path) -> None:
-    from mcu_jax import report
-
     decide = load("decide")
     found = {run.name: report.read(run) for run in directory.iterdir() if run.is_dir()}
     stored = json.loads((directory / "claims.json").read_text())
@@ -138,3 +139,25 @@ def test_stored_verdicts_are_what_the_stored_runs_say(load: Any, directory: path
         readings = load(claim["file"].removesuffix(".py")).read(found)
         assert [decide.told(reading) for reading in readings] == claim["readings"]
     assert "\n".join(decide.table(stored, found)) + "\n" == (directory / "table.md").read_text()
+
+
+def test_a_result_says_that_its_file_has_changed(load: Any) -> None:
+    decide = load("decide")
+    claim = {"name": "C1", "hypothesis": "…", "verdict": "holds", "readings": [], "smallest": 0.25, "commit": "a" * 40}
+    config = {"dataset": "digits", "model": "mlp", "train_size": 300, "seeds": [1000, 1001]}
+    found = dict.fromkeys(load("settings").STARTS, report.Results({"config": config}, None))
+    same, other = (
+        decide.table([{**claim, "file": "c01.py", "sha256": sha256}], found)[-1]
+        for sha256 in (decide.digest("c01"), "0" * 64)
+    )
+    assert "changed since" not in same
+    assert other.endswith("| aaaaaaa, **file changed since** |")
+
+
+def test_ties_by_hand(load: Any) -> None:
+    """Trimmed to their largest half: [4, 0, −3, 0] and [2, 0, 5, 0]; in the third place the second weighs more."""
+    merging = load("merging")
+    original = {"w": jnp.array([1.0, 1.0, 1.0, 1.0])}
+    a, b = {"w": original["w"] + jnp.array([4.0, 1.0, -3.0, 0.5])}, {"w": original["w"] + jnp.array([2.0, 1, 5, 0.5])}
+    np.testing.assert_allclose(merging.ties(a, b, original, keep=0.5)["w"], [4.0, 1.0, 6.0, 1.0])
+    np.testing.assert_allclose(merging.average(a, b)["w"], [4.0, 2.0, 2.0, 1.5])

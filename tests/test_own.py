@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import SMALL, normed_apply
 
-from mcu_jax import Model, checkpoint, cli, curves, datasets, models, runs, splits
+from mcu_jax import Model, checkpoint, cli, curves, datasets, metrics, models, outputs, runs, splits
 from mcu_jax.report import _text
 from mcu_jax.runs import _config
 
@@ -393,3 +393,21 @@ def test_what_there_is_not_is_not_exported(
     (tmp_path / "full" / "file").touch()
     with pytest.raises(runs.ConfigError, match="is there already"):
         runs.export(finished.directory, tmp_path / "full")
+
+
+def test_the_problem_of_a_seed_is_what_its_run_was_given(finished: runs.Run) -> None:
+    """Its metrics are those of the run's rows, of its original and of any other model."""
+    for seed in (0, 1):
+        task = runs.problem(finished.directory, seed=seed)
+        outputs.check(task)
+        for stage in ("original", "random_label"):
+            params = runs.load(finished.directory, seed=seed, stage=stage)
+            (row,) = [r for r in finished.results["rows"] if (r["method"], r["seed"]) == (stage, seed)]
+            found = metrics.evaluate(task, params)
+            assert float(metrics.ua(found)) == pytest.approx(row["UA"], abs=1e-6)
+            assert float(metrics.ta(found)) == pytest.approx(row["TA"], abs=1e-6)
+        assert float(metrics.ra(metrics.evaluate(task, task.params))) > 0
+    with pytest.raises(runs.ConfigError, match="there is no seed 7; there are: 0, 1"):
+        runs.problem(finished.directory, seed=7)
+    with pytest.raises(runs.ConfigError, match="is not a run directory"):
+        runs.problem(finished.directory / "stages")

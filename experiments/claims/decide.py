@@ -44,17 +44,35 @@ def main() -> None:
     parser.add_argument("--data-dir")
     asked = parser.parse_args()
     refuse_uncommitted()
-    kept = settings.RESULTS / f"claims_{asked.dataset}"
-    found = {}
+    kept, found = settings.kept(asked.dataset), {}
     for name, config in settings.configs(asked.dataset, asked.data_dir).items():
         run = runs.unlearn(config, Lines())
         report.write(run.directory)
         keep(run.directory, kept / name)
         found[name] = report.read(kept / name)
+        if name == settings.STARTS[0]:
+            measure(run, kept)
     decided = [decide(name, found) for name in FILES]
     (kept / "claims.json").write_text(json.dumps(decided, indent=1, ensure_ascii=False) + "\n")
     (kept / "table.md").write_text("\n".join(table(decided, found)) + "\n")
     print((kept / "table.md").read_text())
+
+
+def measure(run: runs.Run, kept: pathlib.Path) -> None:
+    """What claims measure on models themselves."""
+    retrained = {row["seed"]: row for row in run.results["rows"] if row["method"] == "retrain"}
+    for name in FILES:
+        module, file = importlib.import_module(name), kept / f"{name}.json"
+        if not hasattr(module, "measure") or file.exists():
+            continue
+        made = []
+        for seed, yardstick in retrained.items():
+            problem = runs.problem(run.directory, seed=seed)
+            labels = [run.results["config"]["pre"], *run.results["config"]["baselines"]]
+            models = {label: runs.load(run.directory, seed=seed, stage=label) for label in labels}
+            made.append(module.measure(problem, models, yardstick, run.results["config"]["train"]["batch_size"]))
+            print(f"{name}: seed {seed}", file=sys.stderr, flush=True)
+        file.write_text(json.dumps(made) + "\n")
 
 
 def refuse_uncommitted() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 from typing import Any, NamedTuple
 
@@ -78,6 +79,16 @@ def configs(name: str, data_dir: str | None) -> dict[str, runs.Config]:
 
 DEFAULTS = ("finetune", "l1_sparse", "scrub", "influence", "npo")
 """What `mcu-jax unlearn` compares with."""
+
+
+def kept(dataset: str) -> pathlib.Path:
+    """Where the results of a data set are."""
+    return RESULTS / f"claims_{dataset}"
+
+
+def measured(claim: str, runs: Runs) -> list[dict[str, Any]]:
+    """What a claim measured on the models of the first start's run, seed by seed."""
+    return json.loads((kept(runs[STARTS[0]].summary["config"]["dataset"]) / f"{claim}.json").read_text())
 
 
 def points(results: report.Results, method: str, metric: str = "avg_gap") -> Any:

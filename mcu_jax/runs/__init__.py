@@ -3,7 +3,7 @@
 from mcu_jax.runs._connect_config import ConnectConfig
 from mcu_jax.runs._directory import load
 from mcu_jax.runs._environment import environment
-from mcu_jax.runs._export import export
+from mcu_jax.runs._export import export, problem
 from mcu_jax.runs._jobs import Run, connect, from_mapping, from_yaml, plan, tune, unlearn
 from mcu_jax.runs._observer import InterruptedRunError, Observer, Silent
 from mcu_jax.runs._progress import Progress
@@ -33,6 +33,7 @@ __all__ = [
     "from_yaml",
     "load",
     "plan",
+    "problem",
     "read_results",
     "read_table",
     "read_yaml",

@@ -1,4 +1,4 @@
-"""A model of a run, out of its directory."""
+"""Out of the directory of a run: a model, or the problem of one of its seeds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from mcu_jax import base, checkpoint, datasets, splits, text, training
-from mcu_jax.runs import _config, _directory, _files, _jobs, _settings, _unlearn_config
+from mcu_jax.runs import _config, _directory, _files, _jobs, _settings, _tasks, _unlearn_config
 from mcu_jax.runs._settings import ConfigError
 
 
@@ -39,10 +39,7 @@ def export(
             raise ConfigError(f"{text.plain(to)} is there already, and is no checkpoint; choose another place")
         if method is not None and t is not None:
             raise ConfigError("give either t, a point of the path, or a method, not both")
-        if not (directory / _directory.CONFIG).exists():
-            raise ConfigError(f"{text.plain(directory)} is not a run directory")
-        config = _jobs.from_yaml(directory / _directory.CONFIG)
-        resolved = _jobs.resolver(config)(config, model, data)
+        config, resolved = _opened(directory, model, data)
         seed = config.seeds[0] if seed is None else seed
         if method is not None:
             _check_model(directory, resolved, method)
@@ -60,6 +57,37 @@ def export(
         exported = {"run": str(directory), "seed": seed, "method": method or "mcu", "t": t}
         checkpoint.save(to, made, exported)
     return exported
+
+
+def problem(
+    directory: str | os.PathLike[str],
+    *,
+    seed: int | None = None,
+    model: base.Model | None = None,
+    data: datasets.Data | None = None,
+) -> base.Problem:
+    """The problem of one seed of a run, with its original model: to go on with, beside `load`.
+
+    seed: default the run's first. model, data: as given to the run. Raises as `load` does.
+    """
+    with _settings.checking():
+        directory = _files.place(directory, "run")
+        config, resolved = _opened(directory, model, data)
+        seed = config.seeds[0] if seed is None else seed
+        if seed not in config.seeds:
+            raise ConfigError(f"there is no seed {seed}; there are: {', '.join(map(str, config.seeds))}")
+        opened = _directory.RunDirectory(directory, directory / "stages", resolved)
+        replicate = next(each for each in _tasks.replicates(opened, resolved) if each.seed == seed)
+        original = _directory.load(directory, seed=seed, stage="original")
+        return _tasks.given(replicate.problem(replicate.rows()), original)
+
+
+def _opened(directory: pathlib.Path, model: base.Model | None, data: datasets.Data | None) -> tuple[Any, Any]:
+    """The configuration of a run, and what it comes to."""
+    if not (directory / _directory.CONFIG).exists():
+        raise ConfigError(f"{text.plain(directory)} is not a run directory")
+    config = _jobs.from_yaml(directory / _directory.CONFIG)
+    return config, _jobs.resolver(config)(config, model, data)
 
 
 def _check_model(directory: pathlib.Path, resolved: _config.Resolved, method: str) -> None:

@@ -87,10 +87,11 @@ class Replicate:
                 "augment": data.augment and data.augment.__name__,
                 **dict(zip(Rows._fields, digests, strict=True)),
             }
-            self.tasks[tuple(digests)] = Leaf(identity, lambda: self._problem(rows), self._axes(rows))
+            self.tasks[tuple(digests)] = Leaf(identity, lambda: self.problem(rows), self._axes(rows))
         return self.tasks[tuple(digests)]
 
-    def _problem(self, rows: Rows) -> Problem:
+    def problem(self, rows: Rows) -> Problem:
+        """Of these examples, without its original model."""
         return Problem(
             model=self.resolved.model,
             params={},
