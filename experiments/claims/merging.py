@@ -26,7 +26,9 @@ def ties(a: Params, b: Params, original: Params, keep: float = 0.2) -> Params:
     def merged(vector: Any) -> Any:
         sign = jnp.sign(jnp.sum(vector, axis=0))
         agrees = (jnp.sign(vector) == sign[None]) & (sign[None] != 0)
-        return jnp.sum(jnp.where(agrees, vector, 0.0), axis=0) / jnp.maximum(jnp.sum(agrees.astype(vector.dtype), axis=0), 1.0)
+        return jnp.sum(jnp.where(agrees, vector, 0.0), axis=0) / jnp.maximum(
+            jnp.sum(agrees.astype(vector.dtype), axis=0), 1.0
+        )
 
     return optax.tree.add(original, jax.tree.map(merged, vectors))
 
