@@ -263,7 +263,7 @@ def test_a_configuration_of_another_command_is_refused(connected: runs.Run, caps
         (["tune", "--methods", "finetun"], "did you mean 'finetune'?"),
         (["tune", "--methods", "retrain"], "no method to tune 'retrain'"),
         (["tune", "--methods", "npo:beta=1"], "give its name alone, given 'npo:beta=1'"),
-        (["tune", "--pre", "mcu"], "no start for mcu to tune 'mcu'"),
+        (["tune", "--pre", "mcu"], "no start for mcu 'mcu'"),
         (["tune", "--criterion", "gap"], "no criterion 'gap'; did you mean 'avg_gap'?"),
         (["tune", "--rule", "scores"], "no rule 'scores'"),
         (["tune", "--to", "bad.yaml/x"], "bad.yaml is a file; choose another with --to"),
@@ -364,7 +364,7 @@ def test_a_refused_command_does_not_spoil_the_next(tmp_path: pathlib.Path, capsy
 
 
 def test_one_seed_is_no_seeds(tmp_path: pathlib.Path, capsys) -> None:
-    assert cli.run(["unlearn", *FLAGS[:-1], "--out", str(tmp_path / "run"), "--dry-run"]) == 0
+    assert cli.run(["unlearn", *FLAGS[:-2], "--out", str(tmp_path / "run"), "--dry-run"]) == 0
     assert "stages, for 1 seed:\n" in capsys.readouterr().out
 
 

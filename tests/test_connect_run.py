@@ -18,7 +18,7 @@ import pytest
 from conftest import CONNECTED, SMALL, problem_of, with_values
 
 from mcu_jax import alignment, checkpoint, datasets, models, paths, report, runs, trees
-from mcu_jax.runs import _along, _connect, _connect_config, _graph, _jobs, _runner, _stages, _tasks
+from mcu_jax.runs import _along, _connect, _connect_config, _graph, _jobs, _recipes, _runner, _stages, _tasks
 
 pytestmark = pytest.mark.usefixtures("kept_compilations")
 
@@ -167,9 +167,11 @@ def test_what_unlearn_makes_is_found_again() -> None:
 
 def test_mcu_is_an_end_too_with_its_recipe() -> None:
     end = resolve(a="mcu:pre=npo,epochs=3", b="finetune").endpoints["mcu:pre=npo,epochs=3"]
-    assert end.options["epochs"] == 3
+    assert (end.options["epochs"], end.options["steps"]) == (3, 0)
+    recipe = _recipes.of("digits", "mlp")
+    assert end.options["lr"] == recipe["path"]["lr"]
     assert end.options["pre"].startswith("npo:")
-    assert "lr=0.015" in end.options["pre"]
+    assert f"lr={recipe['methods']['npo']['lr']}," in end.options["pre"]
 
 
 def test_one_label_means_one_stage(tmp_path: pathlib.Path) -> None:

@@ -9,7 +9,7 @@ from mcu_jax.base import Evaluation, UserError
 
 
 def wasserstein(x: Float[Array, "n"], y: Float[Array, "m"]) -> Float[Array, ""]:
-    """First Wasserstein distance W₁ of two samples on a line, ∫ |F_x − F_y|, in their unit. Best: 0. Traceable.
+    """First Wasserstein distance W₁ of two samples on a line, ∫ |F_x − F_y|, in their unit; 0 for equal ones. Traceable.
 
     Raises UserError for an empty sample.
     """
