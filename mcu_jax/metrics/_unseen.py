@@ -9,9 +9,9 @@ from mcu_jax.base import Evaluation, UserError
 
 
 def wasserstein(x: Float[Array, "n"], y: Float[Array, "m"]) -> Float[Array, ""]:
-    """First Wasserstein distance W₁ of two samples on a line, ∫ |F_x − F_y|, in their unit; 0 for equal ones. Traceable.
+    """First Wasserstein distance W₁ of two samples on a line, ∫ |F_x − F_y|, in their unit; 0 for equal ones.
 
-    Raises UserError for an empty sample.
+    Traceable. Raises UserError for an empty sample.
     """
     if not len(x) or not len(y):
         raise UserError(f"a distance of distributions needs a sample of either, given {len(x)} and {len(y)} values")
