@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
-from mcu_jax import curves, losses, masks, optimizers, outputs, rules, training, trees
+from mcu_jax import curves, losses, masks, metrics, optimizers, outputs, rules, training, trees
 from mcu_jax.base import Batch, Curve, Mask, NonNegative, Params, Path, Problem, RandomKey, UserError
 
 ADAPTIVE = "adaptive"
@@ -166,19 +166,32 @@ def _penalised(
 
 
 def neutral(problem: Problem, *, weight: float = 0.2) -> training.Objective:
-    """Of no method: L_r − λ min(L_f, cap), λ = `weight`, cap = log of the number of classes, the loss of a guess."""
-    return training.Objective(Partial(_neutral, problem, weight), (training.retain(problem), training.forget(problem)))
+    """Of no method: L_r − λ min(L_f, cap), λ = `weight`: what is forgotten shall be lost as unseen examples are.
+
+    cap: the mean loss of θ_o on D_v; where a class is forgotten, which D_v has none of, that of a guess, the logarithm
+    of the number of classes.
+    """
+    terms = Partial(_neutral, problem, weight, _cap(problem))
+    return training.Objective(terms, (training.retain(problem), training.forget(problem)))
+
+
+@jax.jit
+def _cap(problem: Problem) -> Float[Array, ""]:
+    if problem.forget_test is not None:
+        return jnp.log(jnp.asarray(problem.num_classes, jnp.float32))
+    stats = training.evaluation_stats(problem, problem.params)
+    return jnp.mean(metrics.scores(problem, problem.params, problem.validation, stats).loss)
 
 
 def _neutral(
-    problem: Problem, weight: Any, params: Params, batches: tuple, now: training.Now
+    problem: Problem, weight: Any, cap: Float[Array, ""], params: Params, batches: tuple, now: training.Now
 ) -> tuple[training.Term, ...]:
     retain, forget = batches
     retain_key, forget_key = jax.random.split(now.key)
     lost = jnp.mean(training.nll(problem, params, forget, forget_key))
     return (
         training.Term(training.nll(problem, params, retain, retain_key)),
-        training.Term(jnp.minimum(lost, jnp.log(problem.num_classes)), -weight),
+        training.Term(jnp.minimum(lost, cap), -weight),
     )
 
 

@@ -287,7 +287,8 @@ SPLITS = ("retain", "forget", "validation", "test")
 def measures(evaluation: Evaluation) -> dict[str, Float[Array, "T"]]:
     """Everything that an evaluation along a path [T, …] says at every t, by name.
 
-    `SPLIT_loss` (mean, nats), `SPLIT_accuracy` of `SPLITS`; with references "retrained" and "untrained", `js`: to the
+    `SPLIT_loss` (mean, nats), `SPLIT_accuracy` of `SPLITS`; `unseen_distance`, of D_f from unseen examples, which sees
+    what was forgotten too much as well as too little; with references "retrained" and "untrained", `js`: to the
     retrained model, `zrf`: against the untrained one. Membership attacks are fitted on the host, one t after another:
     `metrics.mia`.
     """
@@ -298,6 +299,7 @@ def measures(evaluation: Evaluation) -> dict[str, Float[Array, "T"]]:
             scores = getattr(one, split)
             values[f"{split}_loss"] = jnp.mean(scores.loss)
             values[f"{split}_accuracy"] = metrics.accuracy(scores)
+        values["unseen_distance"] = metrics.unseen_distance(one)
         if "retrained" in one.js:
             values["js"] = metrics.js(one, "retrained")
         if "untrained" in one.js:
@@ -309,7 +311,7 @@ def measures(evaluation: Evaluation) -> dict[str, Float[Array, "T"]]:
 
 RISING = ("retain_accuracy", "validation_accuracy", "test_accuracy", "forget_loss", "MIA")
 """Measures that may not fall below the straight line between their ends."""
-FALLING = ("retain_loss", "validation_loss", "test_loss", "forget_accuracy", "js")
+FALLING = ("retain_loss", "validation_loss", "test_loss", "forget_accuracy", "js", "unseen_distance")
 """Measures that may not rise above it; any other may do neither."""
 
 

@@ -297,8 +297,8 @@ def test_a_path_between_unlearned_models_leaves_its_ends_alone(problem: Problem,
     assert losses_seen.shape == (4,)  # an epoch is one pass over D_r
 
 
-def test_the_neutral_objective_is_the_formula_and_stops_at_a_guess(problem: Problem) -> None:
-    def value(params: Any, weight: float) -> Any:
+def test_the_neutral_objective_is_the_formula_and_forgets_no_more_than_unseen_examples(problem: Problem) -> None:
+    def value(params: Any, weight: float, problem: Problem = problem) -> Any:
         found = connect.neutral(problem, weight=weight)
         now = training.Now(jnp.asarray(0), jnp.asarray(1), KEY, jnp.asarray(0))
         batches = tuple(sources.take(problem.data, stream.rows) for stream in found.streams)
@@ -308,13 +308,17 @@ def test_the_neutral_objective_is_the_formula_and_stops_at_a_guess(problem: Prob
         x, y = taken(problem, rows)
         return jnp.mean(losses.nll(problem.model.apply(params, x)[0], y))
 
-    params = jax.tree.map(lambda x: 0.5 * x, problem.params)
+    params = jax.tree.map(lambda x: 0.8 * x, problem.params)
     retain, forget = mean(params, problem.retain), mean(params, problem.forget)
-    assert 0 < float(forget) < np.log(10)
+    unseen = mean(problem.params, problem.validation)
+    assert 0 < float(forget) < float(unseen) < np.log(10)
     np.testing.assert_allclose(value(params, 0.3), retain - 0.3 * forget, rtol=1e-5)
     far = jax.tree.map(lambda x: -5 * x, problem.params)
     assert float(mean(far, problem.forget)) > np.log(10)
-    np.testing.assert_allclose(value(far, 0.3), mean(far, problem.retain) - 0.3 * np.log(10), rtol=1e-5)
+    np.testing.assert_allclose(value(far, 0.3), mean(far, problem.retain) - 0.3 * unseen, rtol=1e-5)
+    of_a_class = dataclasses.replace(problem, forget_test=problem.validation)
+    expected = mean(far, problem.retain) - 0.3 * np.log(10)
+    np.testing.assert_allclose(value(far, 0.3, of_a_class), expected, rtol=1e-5)
 
 
 def test_where_a_path_begins_and_where_t_is_drawn(problem: Problem, unlearned: Any) -> None:

@@ -36,7 +36,7 @@ def test_results_hold_the_schema(connected: runs.Run, results: dict[str, Any]) -
     assert asked == [(*end, curve, seed) for end in ends for curve in ("linear", "bezier") for seed in (0, 1)]
     for pair in results["pairs"]:
         names = {f"{s}_{m}" for s in ("retain", "forget", "validation", "test") for m in ("loss", "accuracy")}
-        assert set(pair["metrics"]) == names | {"js", "zrf", "MIA"}
+        assert set(pair["metrics"]) == names | {"js", "zrf", "MIA", "unseen_distance"}
         assert pair["t"] == [0, 0.25, 0.5, 0.75, 1]
         assert all(len(values) == 5 for values in pair["metrics"].values())
         assert pair["objective"] == (None if pair["curve"] == "linear" else "neutral")
@@ -67,6 +67,7 @@ def test_barriers_are_what_the_metrics_say(results: dict[str, Any]) -> None:
             "forget_accuracy": 100 * excess["forget_accuracy"].max(),
             "test_accuracy": 100 * (-excess["test_accuracy"]).max(),
             "MIA": 100 * (-excess["MIA"]).max(),
+            "unseen_distance": 100 * excess["unseen_distance"].max(),
             "zrf": 100 * np.abs(excess["zrf"]).max(),
         }
         for name, value in expected.items():

@@ -278,6 +278,7 @@ def test_measures_are_the_metrics_at_each_t(problem: Problem, unlearned: Any) ->
         np.testing.assert_allclose(values[f"{split}_accuracy"][1], metrics.accuracy(scores), rtol=1e-5)
     np.testing.assert_allclose(values["js"][1], metrics.js(there), rtol=1e-3)
     np.testing.assert_allclose(values["zrf"][1], metrics.zrf(there), rtol=1e-3)
+    np.testing.assert_allclose(values["unseen_distance"][1], metrics.unseen_distance(there), rtol=1e-3)
     without = paths.measures(paths.evaluate(problem, line, [0.0, 0.3, 1.0], curves.linear))
     assert set(values) - set(without) == {"js", "zrf"}
 
