@@ -61,12 +61,12 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     return name.strip(), options
 
 
-def spec(text: str, options: Mapping[str, Any]) -> str:
+def spec(given: str, options: Mapping[str, Any]) -> str:
     """The inverse of `parse`: a name, or a text with options, with further ones added or set anew."""
     if not options:
-        return text
-    name, given = parse(text)
-    return f"{name}:" + ",".join(f"{key}={_written(value)}" for key, value in {**given, **options}.items())
+        return given
+    name, earlier = parse(given)
+    return f"{name}:" + ",".join(f"{key}={_written(value)}" for key, value in {**earlier, **options}.items())
 
 
 def _written(value: Any) -> str:

@@ -258,7 +258,7 @@ def common(config: Settings, brought: Brought, recipe: Mapping[str, Any]) -> dic
 
 def check_size(resolved: Resolved) -> None:
     """Raises ConfigError for more weights, or more steps of training, than any memory holds."""
-    weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes(resolved.model, resolved.data)))
+    weights = count_weights(resolved.model, resolved.data)
     if weights > MOST_WEIGHTS:
         raise ConfigError(
             f"model {text.plain(resolved.config.model)} has {weights} weights, at most {MOST_WEIGHTS} can be"
@@ -277,6 +277,11 @@ def check_size(resolved: Resolved) -> None:
     for name, steps in counts.items():
         if steps > MOST_STEPS:
             raise ConfigError(f"{name} comes to {steps} steps of training, at most {MOST_STEPS} can be")
+
+
+def count_weights(model: base.Model, data: datasets.Data) -> int:
+    """Raises ConfigError as `shapes` does."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes(model, data)))
 
 
 def shapes(model: base.Model, data: datasets.Data) -> Any:

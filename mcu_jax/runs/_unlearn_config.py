@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
-
-import jax
 
 from mcu_jax import auto, base, connect, datasets, registry, rules, text
 from mcu_jax.base import Count, Fraction, Positive
@@ -15,7 +12,7 @@ from mcu_jax.runs import _config, _own, _settings
 from mcu_jax.runs._settings import FEW, POINTS, ConfigError
 
 COMPETITORS = ("finetune", "l1_sparse", "scrub", "influence", "npo")
-MOST_WEIGHTS = 500_000
+INFLUENCE_WEIGHTS = 500_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +55,7 @@ class Config(_settings.Settings):
         FEW,
         "Further methods to compare with, as --pre; mcu:beta=0.2 is another path to the same model; alone for none "
         f"(default: {' '.join(COMPETITORS)}; influence, which holds a thousand gradients, only for networks of up to "
-        f"{MOST_WEIGHTS:,} weights).",
+        f"{INFLUENCE_WEIGHTS:,} weights).",
     ] = None
     beta: Annotated[
         str | None,
@@ -139,7 +136,7 @@ def resolve(config: Config, model: base.Model | None = None, data: datasets.Data
         path_curve, bends = _config.path_curve(config.curve)
         _methods(config, recipe)
         common = _config.common(config, brought, recipe)
-        if asked is None and _weights(common) > MOST_WEIGHTS:
+        if asked is None and _config.count_weights(common["model"], common["data"]) > INFLUENCE_WEIGHTS:
             fewer = tuple(spec for spec in config.baselines or () if spec != "influence")
             common["config"] = dataclasses.replace(common["config"], baselines=fewer)
         specs = _methods(common["config"], recipe)
@@ -162,11 +159,6 @@ def resolve(config: Config, model: base.Model | None = None, data: datasets.Data
 
 def _baselines(asked: tuple[str, ...] | None, pre: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(spec for spec in _config.or_else(asked, COMPETITORS) if spec != pre))
-
-
-def _weights(common: Mapping[str, Any]) -> int:
-    shapes = _config.shapes(common["model"], common["data"])
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 
 def _length(config: Config, recipe: Mapping[str, Any]) -> dict[str, int | None]:
