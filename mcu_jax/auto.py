@@ -53,8 +53,7 @@ class Tuning(NamedTuple):
     rule: rules.Rule = rules.distribution
     curve: Curve = curves.bezier
     bends: int = 1
-    epochs: int = 10
-    steps: int = 0
+    steps: int = connect.STEPS
     lr: float = 0.01
     momentum: Any = 0.9
     batch_size: int = 128
@@ -245,8 +244,7 @@ def _convolves(problem: Problem) -> bool:
 def _half(problem: Problem, tuning: Tuning) -> float:
     """One for the search, one for its winner."""
     examples = len(problem.forget) + round(tuning.retain_fraction * len(problem.retain))
-    steps = tuning.steps or tuning.epochs * training.steps_per_epoch(examples, tuning.batch_size)
-    return tuning.budget / 2 * 3 * steps * min(tuning.batch_size, examples)
+    return tuning.budget / 2 * 3 * tuning.steps * min(tuning.batch_size, examples)
 
 
 def _some(problem: Problem, tuning: Tuning) -> Problem:

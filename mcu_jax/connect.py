@@ -16,6 +16,8 @@ from mcu_jax.base import Batch, Curve, Mask, NonNegative, Params, Path, Problem,
 
 ADAPTIVE = "adaptive"
 MASKS = ("mcu", "gradients", "random", "none")
+STEPS = 2000
+"""Ten epochs of MCU's paper on CIFAR-10: of D_f and half of D_r, in batches of 128."""
 BETAS = (0.0, 0.01, 0.5)
 """The values the adaptive forgetting penalty switches between."""
 
@@ -89,8 +91,7 @@ def mcu(
     retain_filter: float = 0.1,
     curve: Curve = curves.bezier,
     bends: int = 1,
-    epochs: int = 10,
-    steps: int = 0,
+    steps: int = STEPS,
     lr: Any = 0.01,
     momentum: Any = 0.9,
     batch_size: int = 128,
@@ -99,8 +100,8 @@ def mcu(
     """Trains a path from θ_o (`problem.params`) to a pre-unlearned model (Shi & Wang 2025, arXiv 2505.10859).
 
     min over the inner points of E_{t~U(0,1)} [CE(D_r; φ(t)) − β CE(D_f; φ(t))]: one t a mini-batch, the two means taken
-    separately, the exact gradient through φ. An epoch is one pass over D_f and a once-drawn `retain_fraction` of D_r.
-    steps: so many in place of whole epochs, unless 0.
+    separately, the exact gradient through φ. Batches are of D_f and a once-drawn `retain_fraction` of D_r. steps: of
+    training; `STEPS` are the paper's.
 
     end: the pre-unlearned model. beta: a number, or "adaptive" (`adaptive_beta`). mask: "mcu", "random", "none", None,
     or one made by `mcu_mask`; weights outside it never leave the straight line.
@@ -124,7 +125,6 @@ def mcu(
         mask=None if mask is None else mask.mask,
         curve=curve,
         bends=bends,
-        epochs=epochs,
         steps=steps,
         lr=lr,
         momentum=momentum,
@@ -207,8 +207,7 @@ def train(
     bends: int = 1,
     sampling: str = "uniform",
     origin: Params | None = None,
-    epochs: int = 10,
-    steps: int = 0,
+    steps: int = STEPS,
     lr: Any = 0.01,
     momentum: Any = 0.9,
     batch_size: int = 128,
@@ -228,7 +227,7 @@ def train(
         trees.check_alike(start, origin, "the ends of a path and where its inner points begin")
         path = path._replace(inner=trees.stack([origin] * bends))
     settings = {"mask": mask, "curve": curve, "sampling": sampling, "lr": lr, "momentum": momentum}
-    return train_on(objective, path, data, key, **settings, epochs=epochs, steps=steps, batch_size=batch_size)
+    return train_on(objective, path, data, key, **settings, steps=steps, batch_size=batch_size)
 
 
 def train_on(
@@ -240,8 +239,7 @@ def train_on(
     mask: Mask | None = None,
     curve: Curve = curves.bezier,
     sampling: str = "uniform",
-    epochs: int = 10,
-    steps: int = 0,
+    steps: int = STEPS,
     lr: Any = 0.01,
     momentum: Any = 0.9,
     batch_size: int = 128,
@@ -254,7 +252,6 @@ def train_on(
         data,
         key,
         optimizer=optimizers.make(optimizers.sgd, lr, momentum),
-        epochs=epochs,
         steps=steps,
         batch_size=batch_size,
         mask=mask,

@@ -16,7 +16,7 @@ from scipy import stats
 from mcu_jax import report
 
 CLAIMS = pathlib.Path(__file__).parents[1] / "experiments" / "claims"
-FILES = sorted(file.stem for file in CLAIMS.glob("[cms][0-9][0-9].py"))
+FILES = sorted(file.stem for file in CLAIMS.glob("[cfmsx][0-9][0-9].py"))
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,58 @@ def test_an_interval_of_a_share_is_never_too_narrow(verdicts: Any, truth: float)
     assert verdicts.share([False] * 4)[1] == 0.0
 
 
+def test_of_jackknifed_ratios_one_in_twenty_is_missed(verdicts: Any) -> None:
+    """The truth is 2, of two means of 8 seeds that vary by a third: the units' own noise is in the interval."""
+    rng, trials = np.random.default_rng(2), 4000
+    tops, bottoms = 2 + 0.6 * rng.normal(size=(trials, 8)), 1 + 0.3 * rng.normal(size=(trials, 8))
+    found = [
+        verdicts.over_seeds(verdicts.jackknife(lambda a, b: a.mean() / b.mean(), *both))
+        for both in zip(tops, bottoms, strict=True)
+    ]
+    assert 0.03 < np.mean([not one.low <= 2 <= one.high for one in found]) < 0.075
+    # Of a mean the pseudo-values are the values.
+    np.testing.assert_allclose(verdicts.jackknife(np.mean, tops[0]), tops[0])
+
+
+def test_lines_like_those_between_two_runs_have_no_barrier_beyond(load: Any) -> None:
+    """F5's difference of shares, where pairs are drawn as floors are, skewed, and one metric depends on another."""
+    rng, found = np.random.default_rng(3), []
+    for _ in range(200):
+        pairs, floors = (_barriers(rng, seeds=8, lines=lines) for lines in (10, 5))
+        found.append(load("verdicts").over_seeds(load("f05").beyond(pairs, floors)))
+    assert abs(np.mean([one.mean for one in found])) < 0.01
+    assert np.mean([one.low > 0 for one in found]) < 0.04
+    far = load("f05").beyond(_barriers(rng, 8, 10) + 10, _barriers(rng, 8, 5))
+    assert load("verdicts").over_seeds(far).low > 0.5
+
+
+def _barriers(rng: np.random.Generator, seeds: int, lines: int) -> Any:
+    import pandas
+
+    index = pandas.MultiIndex.from_product([[f"{i}" for i in range(lines)], ["b"], range(seeds)], names=KEYS)
+    values = rng.exponential(size=(seeds * lines, 6))
+    values[:, 1] = values[:, 0] + 0.1 * values[:, 1]
+    return pandas.DataFrame(values, index=index)
+
+
+KEYS = ["a", "b", "replicate"]
+
+
+def test_a_floor_is_the_mean_of_both_methods_in_the_same_seed(load: Any) -> None:
+    """So that between equal methods nothing exceeds it in the mean, as the larger of two would be exceeded."""
+    import pandas
+
+    def series(values: dict) -> Any:
+        return pandas.Series(values).rename_axis(KEYS)
+
+    floors = series({("x", "x2", 0): 1.0, ("y", "y2", 0): 3.0, ("x", "x2", 1): 5.0, ("y", "y2", 1): 0.0})
+    pairs = series({("x", "y", 0): 9.0, ("x", "y", 1): 8.0})
+    lines = load("lines")
+    assert lines.floor(floors, pairs).tolist() == [2.0, 2.5]
+    assert {pair: values.to_dict() for pair, values in lines.by_pair(pairs).items()} == {"x – y": {0: 9.0, 1: 8.0}}
+    assert lines.by_seed(floors).tolist() == [2.0, 2.5]
+
+
 # Verdicts
 
 
@@ -85,6 +137,11 @@ def test_an_interval_of_a_share_is_never_too_narrow(verdicts: Any, truth: float)
         ("alike", -0.3, 0.2, "undecided"),
         ("alike", 0.3, 0.4, "fails"),
         ("alike", -0.4, -0.3, "fails"),
+        ("differs", 0.1, 0.4, "holds"),
+        ("differs", -0.4, -0.1, "holds"),
+        ("differs", -0.1, 0.4, "undecided"),
+        ("differs", -0.1, 0.2, "fails"),
+        ("differs", 0.1, 0.2, "fails"),
     ],
 )
 def test_verdicts_by_hand(verdicts: Any, rule: str, low: float, high: float, verdict: str) -> None:
@@ -96,8 +153,60 @@ def test_a_claim_about_all_needs_all(verdicts: Any) -> None:
     assert verdicts.every(["holds", "holds"]) == "holds"
     assert verdicts.every(["holds", "undecided"]) == "undecided"
     assert verdicts.every(["holds", "undecided", "fails"]) == "fails"
+    assert verdicts.some(["fails", "holds"]) == "holds"
+    assert verdicts.some(["fails", "undecided"]) == "undecided"
+    assert verdicts.some(["fails", "fails"]) == "fails"
+    assert verdicts.some([]) == "undecided"
     half = verdicts.Interval(0.5, 0.4, 0.6, 20)
     assert [verdicts.most(half._replace(low=low, high=high)) for low, high in ((0.6, 1), (0, 0.4), (0.4, 0.6))] == [
+        "holds", "fails", "undecided",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "readings", "verdict"),
+    [
+        ("f02", ["holds"] * 3 + ["fails", "holds", "holds"], "holds"),
+        ("f02", ["holds"] * 3 + ["undecided", "holds", "holds"], "undecided"),
+        ("f02", ["holds"] * 6, "fails"),
+        ("f02", ["holds", "holds", "fails"] * 2, "fails"),
+        ("f02", ["undecided"] * 6, "undecided"),
+        ("f06", ["", "helps", "hinders", "undecided"], "holds"),
+        ("f06", ["", "helps", "neither"], "fails"),
+        ("f06", ["", "helps", "undecided"], "undecided"),
+        ("f06", ["", ""], "undecided"),
+        ("x01", ["fails", "holds"], "holds"),
+        ("f05", ["holds", "", ""], "holds"),
+    ],
+)
+def test_claims_that_say_otherwise(load: Any, name: str, readings: list[str], verdict: str) -> None:
+    reading = load("reading").Reading
+    assert load(name).verdict([reading("", None, one) for one in readings]) == verdict
+
+
+@pytest.mark.parametrize(
+    ("items", "verdict"),
+    [
+        ({"method: a − b": "holds", "size, 9 steps: a": "holds", "size, as far: a": "holds"}, "holds"),
+        ({"method: a − b": "holds", "size, 9 steps: a": "fails", "size, 8 steps: a": "holds"}, "holds"),
+        ({"method: a − b": "holds", "size, 9 steps: a": "fails", "size, as far: a": "holds"}, "fails"),
+        ({"method: a − b": "holds", "size, as far: a": "undecided", "task: minus x": "holds"}, "undecided"),
+    ],
+)
+def test_smoothness_depends_on_each(load: Any, items: dict[str, str], verdict: str) -> None:
+    reading = load("reading").Reading
+    assert load("f04").verdict([reading(item, None, one) for item, one in items.items()]) == verdict
+
+
+def test_points_between_are_better_on_either_kind_of_line(load: Any) -> None:
+    reading, claim = load("reading").Reading, load("f07")
+    kinds = [(f"{kind}: a – b", None) for kind in claim.KINDS]
+
+    def verdict(*found: str) -> str:
+        parts = [reading(*kind, one) for kind, one in zip(kinds, found, strict=True)]
+        return claim.verdict([*parts, reading("one side, all lines", None, "")])
+
+    assert [verdict(*found) for found in (("holds", "holds"), ("holds", "fails"), ("holds", "undecided"))] == [
         "holds", "fails", "undecided",
     ]  # fmt: skip
 
@@ -144,10 +253,11 @@ def test_stored_verdicts_are_what_the_stored_runs_say(load: Any, directory: path
 def test_a_result_says_that_its_file_has_changed(load: Any) -> None:
     decide = load("decide")
     claim = {"name": "C1", "hypothesis": "…", "verdict": "holds", "readings": [], "smallest": 0.25, "commit": "a" * 40}
+    claim |= {"statistic": "…"}
     config = {"dataset": "digits", "model": "mlp", "train_size": 300, "seeds": [1000, 1001]}
     found = dict.fromkeys(load("settings").STARTS, report.Results({"config": config}, None))
     same, other = (
-        decide.table([{**claim, "file": "c01.py", "sha256": sha256}], found)[-1]
+        decide.table([{**claim, "file": "c01.py", "sha256": sha256}], found)[4]
         for sha256 in (decide.digest("c01"), "0" * 64)
     )
     assert "changed since" not in same

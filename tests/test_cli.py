@@ -38,7 +38,7 @@ from mcu_jax import (
 
 pytestmark = pytest.mark.usefixtures("kept_compilations")
 
-SETTINGS = "--train-size 60 --validation-size 40 --train.epochs 3 --epochs 3 --points 5 --seeds 0 1 --baselines"
+SETTINGS = "--train-size 60 --validation-size 40 --train.epochs 3 --steps 6 --points 5 --seeds 0 1 --baselines"
 FLAGS = SETTINGS.split()
 
 
@@ -52,7 +52,7 @@ def test_flags_and_settings_are_the_same() -> None:
         *("config", "quiet", "dry_run", "device", "repair"),
     }
     assert SMALL == {
-        "train_size": 60, "validation_size": 40, "train": {"epochs": 3}, "epochs": 3, "points": 5, "seeds": [0, 1],
+        "train_size": 60, "validation_size": 40, "train": {"epochs": 3}, "steps": 6, "points": 5, "seeds": [0, 1],
         "baselines": [],
     }  # fmt: skip
 
@@ -69,7 +69,7 @@ def test_help_shows_every_flag_and_nothing_internal(capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().out
     flags = """dataset data-dir data original recipe sample device repair
     train-size validation-size model train.epochs train.lr train.batch-size forget pre
-    baselines beta path epochs steps lr curve mask.kind mask.keep mask.retain-filter rule points seeds out stages
+    baselines beta path steps lr curve mask.kind mask.keep mask.retain-filter rule points seeds out stages
     quiet dry-run config"""
     for flag in flags.split():
         assert re.search(rf"--{flag}\s", shown), flag
@@ -161,7 +161,7 @@ def test_the_configuration_of_a_run_is_used_again_and_the_command_line_wins(
 
 
 CONNECT = "connect --train-size 60 --validation-size 40 --train.epochs 3 --a neggrad_plus --b npo --curve linear bezier"
-CONNECT += " --also mia continued relearning --epochs 2 --points 5 --retrains 2 --seeds 0 1"
+CONNECT += " --also mia continued relearning --steps 4 --points 5 --retrains 2 --seeds 0 1"
 
 
 def test_flags_of_connect_are_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
@@ -257,7 +257,7 @@ def test_a_configuration_of_another_command_is_refused(connected: runs.Run, caps
         (["connect", "--grid", "method"], "did you mean 'methods'?"),
         (["connect", "--grid", "curriculum", "--methods", "ssd"], "ssd is a closed form, which takes no curriculum"),
         (["connect", "--pre", "npo"], "--pre"),
-        (["connect", "--config", "bad.yaml"], "setting epochs takes a whole number, given 'many'"),
+        (["connect", "--config", "bad.yaml"], "setting steps takes a whole number, given 'many'"),
         (["tune", "--tries", "0"], "setting tries takes 1 to 1000 of them, given 0"),
         (["tune", "--methods"], "tune which methods? Give one or more"),
         (["tune", "--methods", "finetun"], "did you mean 'finetune'?"),
@@ -273,10 +273,10 @@ def test_a_configuration_of_another_command_is_refused(connected: runs.Run, caps
         (["unlearn", "--recipe", "."], "the recipe . cannot be read: Is a directory"),
         (["connect", "--a", "npo", "--b", "ssd", "--recipe", "bad.yaml"], "the recipe bad.yaml is not as `mcu-jax"),
         (["unlearn", "--recipe", "n" * 300], "recipe has a name of 300 bytes"),
-        (["unlearn", "--epoch", "3"], "--epochs INT"),
+        (["unlearn", "--step", "3"], "--steps INT"),
         (["unlearn", "--mask.kep", "3"], "--mask.keep"),
         (["unlearn", "--points", "four"], "--points"),
-        (["unlearn", "--epochs", "2.5"], "--epochs"),
+        (["unlearn", "--steps", "2.5"], "--steps"),
         (["unlearn", "--seeds", "a"], "--seeds"),
         (["unlearn", "--seeds"], "seeds takes one to 1000 different whole numbers"),
         (["unlearn", "--seeds", "-1"], "seeds takes one to 1000 different whole numbers"),
@@ -285,8 +285,8 @@ def test_a_configuration_of_another_command_is_refused(connected: runs.Run, caps
         (["unlearn", "--quiet", "3"], "3"),
         (["unlearn", "--out"], "--out"),
         (["unlearn", "--config", "none.yaml"], "none.yaml cannot be read: No such file"),
-        (["unlearn", "--config", "bad.yaml", "--epochs", "3"], "setting epochs takes a whole number, given 'many'"),
-        (["unlearn", "--config", "bad.yaml", "--dry-run"], "setting epochs"),
+        (["unlearn", "--config", "bad.yaml", "--steps", "3"], "setting steps takes a whole number, given 'many'"),
+        (["unlearn", "--config", "bad.yaml", "--dry-run"], "setting steps"),
         (["unlearn", "--pre", "random_lable"], "did you mean 'random_label'?"),
         (["unlearn", "--dry-run", "--forget", "class:shoe"], "no class 'shoe'"),
         (["unlearn", "--dataset", "cifar10", "--data-dir", "empty"], "download_and_prepare()"),
@@ -299,7 +299,7 @@ def test_bad_input_ends_with_2_and_says_why(
     arguments: list[str], message: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "bad.yaml").write_text("epochs: many")
+    (tmp_path / "bad.yaml").write_text("steps: many")
     assert cli.run(arguments) == 2
     shown = capsys.readouterr()
     assert message in " ".join((shown.out + shown.err).split())

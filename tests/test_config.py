@@ -30,7 +30,7 @@ def test_the_default_is_the_recipe_of_digits() -> None:
     assert dataclasses.asdict(resolved.config.train) == recipe["train"]
     assert (resolved.config.steps, resolved.config.lr) == (recipe["path"]["steps"], recipe["path"]["lr"])
     assert resolved.fraction == 0.2
-    assert None not in {k: v for k, v in resolved.as_dict().items() if k not in (*_settings.PLACES, "epochs")}.values()
+    assert None not in {k: v for k, v in resolved.as_dict().items() if k not in _settings.PLACES}.values()
 
 
 def test_what_is_asked_for_wins_over_the_recipe_and_the_recipe_over_the_signature() -> None:
@@ -78,9 +78,22 @@ def test_a_configuration_made_in_python_is_checked_as_one_from_a_file() -> None:
 def test_a_baseline_mcu_is_the_run_but_for_its_options() -> None:
     spec = "mcu:beta=0.2"
     _, options = resolve(baselines=[spec], curve="polychain:bends=2", mask={"kind": "random"}).methods[spec]
-    expected = {"beta": 0.2, "curve": "polychain", "bends": 2, "mask": "random", "epochs": 3, "points": 5}
+    expected = {"beta": 0.2, "curve": "polychain", "bends": 2, "mask": "random", "steps": 6, "points": 5}
     assert expected.items() <= options.items()
     assert resolve(baselines=["mcu:mask=none"], beta="0.3").methods["mcu:mask=none"][1]["beta"] == 0.3
+
+
+def test_epochs_that_are_asked_for_win_over_steps_of_a_recipe() -> None:
+    recipe = {"methods": {"npo": {"steps": 100}}, "optimizers": {}}
+    assert _config.method_options("npo", recipe, 32)[1]["steps"] == 100
+    asked = _config.method_options("npo:epochs=2", recipe, 32)[1]
+    assert (asked["epochs"], asked["steps"]) == (2, 0)
+
+
+def test_a_baseline_with_a_mask_has_the_recipes_shares() -> None:
+    options = resolve(baselines=["mcu:mask=mcu"], mask={"kind": "none"}).methods["mcu:mask=mcu"][1]
+    recipe = _recipes.of("digits", "mlp")["mask"]
+    assert {name: options[name] for name in recipe} == recipe
 
 
 def test_the_pre_unlearning_method_is_no_second_baseline() -> None:
@@ -110,7 +123,7 @@ def test_what_extends_a_run_or_moves_it_leaves_it_the_same_run(change: dict) -> 
 
 @pytest.mark.parametrize(
     "change",
-    [{"epochs": 4}, {"train": {"lr": 0.2}}, {"mask": {"keep": 0.4}}, {"pre": "finetune"},
+    [{"steps": 4}, {"train": {"lr": 0.2}}, {"mask": {"keep": 0.4}}, {"pre": "finetune"},
      {"forget": "random:0.3"}, {"train_size": 61}],
 )  # fmt: skip
 def test_anything_else_is_another_run(change: dict) -> None:
@@ -157,7 +170,7 @@ BAD = [
     ({"beta": "fast"}, "'adaptive' or a number"),
     ({"beta": -1}, "'adaptive' or a number"),
     ({"beta": "nan"}, "'adaptive' or a number"),
-    ({"epochs": 0}, "epochs takes a whole number above 0 and below .*, given 0"),
+    ({"steps": 0}, "steps takes a whole number above 0 and below .*, given 0"),
     ({"lr": 0}, "lr takes a number above 0"),
     ({"lr": float("nan")}, "lr takes a number above 0, given nan"),
     ({"train": {"lr": float("inf")}}, "train.lr takes a number above 0, given inf"),
@@ -173,7 +186,7 @@ BAD = [
     ({"seeds": [0, 0]}, "different whole numbers"),
     ({"seeds": [2**32]}, "whole numbers"),
     ({"seeds": range(1001)}, "one to 1000 different"),
-    ({"epochs": 2**31}, "below"),
+    ({"steps": 2**31}, "below"),
     ({"points": 10**9}, "at most 100001"),
     ({"baselines": ["ssd"] * 101}, "at most 100"),
     ({"curve": "bezier:bends=1000000000"}, "from 1 to 64"),
@@ -214,31 +227,31 @@ def test_bad_input_is_refused_before_anything_is_made(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("epoch: 3", r"no setting 'epoch'; did you mean 'epochs'\?"),
+        ("step: 3", r"no setting 'step'; did you mean 'steps'\?"),
         ("train: {epoch: 3}", r"no setting 'train.epoch'; did you mean 'train.epochs'\?"),
         ("train: 3", r"setting train takes a group of settings \(epochs, lr, batch_size\), given 3"),
         ("mask:", "setting mask takes a group of settings"),
-        ("epochs: 2.5", "setting epochs takes a whole number, given 2.5"),
-        ("epochs: true", "setting epochs takes a whole number, given True"),
+        ("steps: 2.5", "setting steps takes a whole number, given 2.5"),
+        ("steps: true", "setting steps takes a whole number, given True"),
         ("lr: fast", "setting lr takes a number, given 'fast'"),
         ("seeds: 0 1", "setting seeds takes a list of whole numbers"),
         ("seeds: [true]", "setting seeds takes a list of whole numbers"),
         ("baselines: [[ssd]]", "setting baselines takes a list of words"),
         ("model: [mlp]", "setting model takes a word"),
         ("dataset:", "setting dataset takes a word, given None"),
-        ("- epochs", "`key: value` lines"),
+        ("- steps", "`key: value` lines"),
         ("", "`key: value` lines"),
         ("x: [", "is not YAML"),
         ("seeds: [10000000000000000000]", "different whole numbers from 0 on, given"),
-        ("epochs: 1e300", "below 2"),
+        ("steps: 1e300", "below 2"),
         ("a: &x [1]", "anchors and aliases .&x. are not read"),
         ("a: *x", "anchors and aliases"),
         ("a: !!python/object:os.system x", "tags .* are not read"),
-        ("epochs: " + "1" * 5000, "a whole number of 5000 digits"),
+        ("steps: " + "1" * 5000, "a whole number of 5000 digits"),
         ("seeds: " + "[" * 1000, "more than 20 deep"),
         ("a: 1\na: 2", "given twice"),
         ("a: 1\n---\na: 2", "second document"),
-        ("epochs: " + "x" * 300_000, "more than 300000 bytes"),
+        ("steps: " + "x" * 300_000, "more than 300000 bytes"),
     ],
 )
 def test_a_bad_file_is_refused(text: str, message: str, tmp_path: pathlib.Path) -> None:

@@ -19,7 +19,7 @@ from mcu_jax.base import Path, Problem, UserError
 from mcu_jax.training import _loop
 
 KEY = jax.random.key(11)
-QUICK = {"epochs": 2, "lr": 0.05, "batch_size": 32}
+QUICK = {"steps": 6, "lr": 0.05, "batch_size": 32}
 
 
 def copy(tree: Any) -> Any:
@@ -240,7 +240,7 @@ def test_other_curves_train_every_bend(problem: Problem, unlearned: Any, curve: 
     chex.assert_tree_all_finite(info.losses)
 
 
-def test_an_epoch_is_the_forget_set_and_a_part_of_the_rest_drawn_once(
+def test_batches_are_of_the_forget_set_and_a_part_of_the_rest_drawn_once(
     problem: Problem, unlearned: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn, halves = [], []
@@ -284,7 +284,7 @@ def test_new_values_compile_nothing(problem: Problem, unlearned: Any) -> None:
 
 # Between any two models.
 
-SHORT = {"epochs": 2, "lr": 0.05, "batch_size": 48}
+SHORT = {"steps": 4, "lr": 0.05, "batch_size": 48}
 
 
 def test_a_path_between_unlearned_models_leaves_its_ends_alone(problem: Problem, unlearned: Any) -> None:
@@ -294,7 +294,7 @@ def test_a_path_between_unlearned_models_leaves_its_ends_alone(problem: Problem,
     chex.assert_trees_all_equal((path.start, path.end), before)
     line = curves.straight(other, unlearned, 1)
     assert all(bool((x != y).any()) for x, y in zip(*map(jax.tree.leaves, (path.inner, line.inner)), strict=True))
-    assert losses_seen.shape == (4,)  # an epoch is one pass over D_r
+    assert losses_seen.shape == (4,)
 
 
 def test_the_neutral_objective_is_the_formula_and_forgets_no_more_than_unseen_examples(problem: Problem) -> None:

@@ -166,8 +166,8 @@ def test_what_unlearn_makes_is_found_again() -> None:
 
 
 def test_mcu_is_an_end_too_with_its_recipe() -> None:
-    end = resolve(a="mcu:pre=npo,epochs=3", b="finetune").endpoints["mcu:pre=npo,epochs=3"]
-    assert (end.options["epochs"], end.options["steps"]) == (3, 0)
+    end = resolve(a="mcu:pre=npo,steps=3", b="finetune").endpoints["mcu:pre=npo,steps=3"]
+    assert end.options["steps"] == 3
     recipe = _recipes.of("digits", "mlp")
     assert end.options["lr"] == recipe["path"]["lr"]
     assert end.options["pre"].startswith("npo:")
@@ -342,7 +342,7 @@ BAD = [
     ({"a": "npo", "b": "finetune", "points": 3}, "at least 4 points"),
     ({"a": "npo", "b": "finetune", "sample": 0}, "sample takes a whole number above 0"),
     ({"a": "npo", "b": "finetune", "retrains": 0}, "retrains takes 1 to 1000 of them, given 0"),
-    ({"a": "npo", "b": "finetune", "curve": ["bezier"], "epochs": 0}, "epochs takes a whole number above 0"),
+    ({"a": "npo", "b": "finetune", "curve": ["bezier"], "steps": 0}, "steps takes a whole number above 0"),
     ({"a": "npo", "b": "finetune", "seeds": []}, "whole numbers from 0 on"),
     ({"a": "npo", "b": "finetune", "pre": "npo"}, "no setting 'pre'"),
     ({"kind": "unlearn", "grid": "seeds"}, "no setting 'grid'"),

@@ -58,12 +58,12 @@ def ends():
 def net(num_classes):
     return models.mlp(num_classes=num_classes)
 """
-SMALL = "unlearn --train-size 60 --validation-size 40 --train.epochs 1 --epochs 1 --points 4 --seeds 0"
+SMALL = "unlearn --train-size 60 --validation-size 40 --train.epochs 1 --steps 1 --points 4 --seeds 0"
 DEEP, LONG = "/".join(["d"] * 2000), "n" * 300
 REFUSED = [
     ("--model mlp:hidden=[65536,65536,65536]", "has 8594980874 weights, at most 1000000000 can be"),
     ("--train.epochs 2147483647", "train.epochs comes to 4294967294 steps"),
-    ("--epochs 2147483647", "epochs comes to 4294967294 steps"),
+    ("--steps 2147483647", "steps comes to 2147483647 steps"),
     ("--pre finetune:epochs=2147483647", "finetune:epochs=2147483647: epochs comes to 4294967294 steps"),
     ("--pre sfron:steps=2147483647", "steps comes to 2147483647 steps"),
     ("--forget class:²", "there is no class '²'"),

@@ -19,7 +19,7 @@ from mcu_jax import checkpoint, datasets, outputs, runs
 from mcu_jax.runs import _graph, _jobs, _runner, _stages
 
 UNLEARN = {
-    "train_size": 60, "validation_size": 40, "seeds": [0, 1], "points": 5, "epochs": 3, "train": {"epochs": 3},
+    "train_size": 60, "validation_size": 40, "seeds": [0, 1], "points": 5, "steps": 6, "train": {"epochs": 3},
     "baselines": ["ssd", "mcu:beta=0.2"],
 }  # fmt: skip
 CONNECT = {
@@ -62,7 +62,7 @@ def _value(value: Any) -> str:
 
 CHANGES: list[dict[str, Any]] = [
     {"forget": "random:0.3"}, {"forget": "class:3"}, {"train_size": 50}, {"validation_size": 30}, {"seeds": [1, 2]},
-    {"points": 6}, {"train": {"epochs": 4}}, {"train": {"epochs": 3, "batch_size": 16}}, {"epochs": 4}, {"lr": 0.01},
+    {"points": 6}, {"train": {"epochs": 4}}, {"train": {"epochs": 3, "batch_size": 16}}, {"steps": 8}, {"lr": 0.01},
     {"model": "mlp:hidden=[8]"},
 ]  # fmt: skip
 OF_UNLEARN: list[dict[str, Any]] = [

@@ -47,7 +47,7 @@ QUICK: dict[str, dict] = {
     "ssd": {"alpha": 1.0, "fisher_batch": 32},
     "influence": {"samples": 40, "damping": 0.1},
     "fisher_noise": {"alpha": 0.01, "fisher_batch": 32},
-    "mcu": {**FEW, "points": 5},
+    "mcu": {"steps": 10, "batch_size": 16, "lr": 0.05, "points": 5},
 }
 KEYLESS = {"ssd"}
 DEFAULTS = {  # of the papers
@@ -81,7 +81,7 @@ DEFAULTS = {  # of the papers
     "influence": {"samples": 1000},
     "fisher_noise": {},
     "mcu": {
-        "epochs": 10,
+        "steps": 2000,
         "lr": 0.01,
         "momentum": 0.9,
         "batch_size": 128,
@@ -572,12 +572,19 @@ def test_what_a_method_minimises_can_train_a_path(problem: Problem, unlearned: A
         assert objective is None
         return
     path, seen = connect.train(
-        objective, problem.params, unlearned, problem.data, KEYS[1], epochs=1, lr=1e-3, batch_size=24
+        objective, problem.params, unlearned, problem.data, KEYS[1], steps=2, lr=1e-3, batch_size=24
     )
     chex.assert_tree_all_finite((path.inner, seen))
     assert (
         float(optax.tree.norm(optax.tree.sub(path.inner, curves.straight(problem.params, unlearned, 1).inner))) > 1e-6
     )
+
+
+@pytest.mark.parametrize(("name", "steps"), [("npo", 4), ("scrub", 12)])
+def test_a_length_in_steps_is_that_in_epochs(problem: Problem, run: Run, name: str, steps: int) -> None:
+    """Two epochs are of D_f, 24 in batches of 16, or of D_r, 96."""
+    asked = {**QUICK[name], "epochs": 1, "steps": steps}
+    chex.assert_trees_all_equal(call(name, problem, KEYS[0], **asked), run(name))
 
 
 def test_unknown_curricula_and_optimisers_are_named() -> None:
@@ -774,7 +781,7 @@ def test_mcu_takes_functions_and_text_becomes_functions(problem: Problem) -> Non
 def test_a_users_numpy_arrays_map_over_keys(problem: Problem) -> None:
     host = dataclasses.replace(problem, data=jax.tree.map(np.asarray, problem.data))
     keys = jax.random.split(KEYS[0], 2)
-    given = registry.arguments(methods.mcu, {"pre": "finetune:epochs=1", "epochs": 1, "points": 4})
+    given = registry.arguments(methods.mcu, {"pre": "finetune:epochs=1", "steps": 2, "points": 4})
     chex.assert_tree_all_finite(jax.vmap(lambda key: methods.mcu(host, key, **given))(keys))
 
 
@@ -783,7 +790,7 @@ def test_mcu_refuses_names_that_are_none(problem: Problem, unlearned: Any) -> No
         with pytest.raises(registry.UnknownNameError, match=f"did you mean '{near}'"):
             registry.bind(methods.mcu, bad, "method mcu")
     with pytest.raises(ValueError, match="at least 4 points"):
-        methods.mcu(problem, KEYS[0], pre=unlearned, points=3, epochs=1)
+        methods.mcu(problem, KEYS[0], pre=unlearned, points=3, steps=1)
 
 
 # A user's own model.
@@ -814,7 +821,7 @@ def test_a_users_own_model_works_like_a_built_in_one(problem: Problem, make: Cal
     custom = dataclasses.replace(problem, model=models.adapt(apply), params=params)
     end = jax.tree.map(lambda x: x + 0.05, params)
     # The matrix is 640 of 650 weights, so the mask is one of the two leaves.
-    full = methods.mcu(custom, KEYS[1], pre=end, keep=0.01, retain_filter=0.0, points=4, full=True, **FEW)
+    full = methods.mcu(custom, KEYS[1], pre=end, keep=0.01, retain_filter=0.0, points=4, full=True, steps=4, lr=0.05)
     chex.assert_trees_all_equal_structs(full.params, full.path.end, full.path.inner, params)
     straight = curves.straight(params, end).inner
     moved = [bool((x != y).any()) for x, y in zip(*map(jax.tree.leaves, (full.path.inner, straight)), strict=True)]

@@ -64,7 +64,7 @@ def _function(
 
 def test_schema_is_what_text_can_set() -> None:
     assert registry.schema(_function) == {"epochs": 3, "lr": 0.1, "kind": "a", "widths": (8,)}
-    shared = {"epochs", "lr", "momentum", "weight_decay", "batch_size", "optimizer", "curriculum"}
+    shared = {"epochs", "steps", "lr", "momentum", "weight_decay", "batch_size", "optimizer", "curriculum"}
     npo = registry.schema(methods.npo)
     assert set(npo) == {"beta", "retain_weight", *shared}
     assert (npo["epochs"], npo["optimizer"], npo["curriculum"]) == (5, "sgd", "none")

@@ -676,7 +676,7 @@ def test_a_path_that_tunes_itself(finished: runs.Run, tmp_path: pathlib.Path) ->
         ({"path": "best"}, "there is no kind of path 'best'"),
         ({"path": "auto", "beta": 0.2}, "path auto chooses beta itself"),
         ({"path": "auto", "mask": {"kind": "random"}}, "takes a mask of whole leaves"),
-        ({"epochs": 2, "steps": 3}, "for so many epochs or for so many steps, given 2 and 3"),
+        ({"baselines": ["npo:epochs=2,steps=3"]}, "so many epochs or so many steps; leave out one of them"),
         ({"baselines": ["mcu:budget=0.5"]}, "budget must be 0, or a number from 1 to 1000"),
         ({"rule": "best"}, "there is no rule 'best'"),
     ],

@@ -39,7 +39,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "ssd": {"alpha": 1.0, "fisher_batch": 10},
     "influence": {"samples": 10, "damping": 0.1},
     "fisher_noise": {"alpha": 0.01, "fisher_batch": 10},
-    "mcu": {"pre": RELABELLED, "epochs": 2, "batch_size": 10, "points": len(TS)},
+    "mcu": {"pre": RELABELLED, "steps": 6, "batch_size": 10, "points": len(TS)},
 }
 BOUNDARY = ("boundary_shrink", "boundary_expand")
 """Methods that ask for more than logits and weights."""
@@ -275,7 +275,7 @@ def test_npo_sums_over_an_example_and_simnpo_means(tokens: Problem) -> None:
 def test_path_between_two_unlearned_models(problem: Problem, unlearned: Callable, name: str) -> None:
     a, b = unlearned("neggrad_plus"), unlearned("random_label")
     objective = connect.neutral(problem) if name == "neutral" else methods.objective(name, problem, KEY)
-    path, losses = connect.train(objective, a, b, problem.data, KEY, epochs=3, batch_size=10)
+    path, losses = connect.train(objective, a, b, problem.data, KEY, steps=6, batch_size=10)
     chex.assert_tree_all_finite((path, losses))
     assert float(optax.tree.norm(optax.tree.sub(path.inner, curves.straight(a, b).inner))) > 1e-3
     along = paths.evaluate(problem, path, TS)

@@ -22,7 +22,7 @@ OPTIONS: dict[str, dict] = {
     "ssd": {"alpha": 1.0, "fisher_batch": BATCH},
     "influence": {"samples": 10, "damping": 0.1},
     "fisher_noise": {"alpha": 0.01, "fisher_batch": BATCH},
-    "mcu": {"epochs": 1, "batch_size": BATCH, "points": 5, "pre": f"random_label:epochs=1,batch_size={BATCH}"},
+    "mcu": {"steps": 4, "batch_size": BATCH, "points": 5, "pre": f"random_label:epochs=1,batch_size={BATCH}"},
 }
 
 

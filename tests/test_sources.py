@@ -56,7 +56,7 @@ def test_training_and_evaluation_give_the_same_bits(problem: Problem, mapped: Pr
 def test_methods_and_paths_give_the_same_bits(problem: Problem, mapped: Problem) -> None:
     unlearned = [methods.random_label(given, KEY, train=SHORT) for given in (problem, mapped)]
     chex.assert_trees_all_equal(*unlearned)
-    options = {"pre": unlearned[0], "epochs": 1, "batch_size": 32, "points": 4, "full": True}
+    options = {"pre": unlearned[0], "steps": 3, "batch_size": 32, "points": 4, "full": True}
     chex.assert_trees_all_equal(*(methods.mcu(given, KEY, **options) for given in (problem, mapped)))
 
 

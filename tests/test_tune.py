@@ -330,7 +330,7 @@ def test_a_run_by_a_recipe_has_exactly_its_hyper_parameters(tuned: runs.Run) -> 
 
 def test_what_is_asked_for_wins_over_a_recipe(tuned: runs.Run) -> None:
     resolved = used(
-        str(tuned.directory / "recipe.json"), pre="ssd:fisher_batch=3", epochs=9, beta="adaptive",
+        str(tuned.directory / "recipe.json"), pre="ssd:fisher_batch=3", steps=9, beta="adaptive",
         mask={"kind": "none"}, train_size=70, train={"epochs": 5},
     )  # fmt: skip
     options = resolved.methods["ssd:fisher_batch=3"][1]
@@ -339,7 +339,7 @@ def test_what_is_asked_for_wins_over_a_recipe(tuned: runs.Run) -> None:
     asked = used(str(tuned.directory / "recipe.json"), pre="ssd:alpha=7")
     assert asked.methods["ssd:alpha=7"][1]["alpha"] == 7
     config = resolved.config
-    assert (config.epochs, config.beta, config.mask.kind, config.mask.keep) == (9, "adaptive", "none", None)
+    assert (config.steps, config.beta, config.mask.kind, config.mask.keep) == (9, "adaptive", "none", None)
     assert (config.train_size, config.validation_size, config.train.epochs) == (70, 40, 5)
 
 

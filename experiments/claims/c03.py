@@ -7,7 +7,7 @@ twenty times; no other number or verdict of that run depends on it.
 import numpy as np
 import verdicts
 from reading import Claim, Reading
-from settings import PLAIN, STARTS, Runs, points
+from settings import STARTS, Runs, points
 
 CLAIM = Claim(
     name="C3",
@@ -26,14 +26,14 @@ CLAIM = Claim(
 def read(runs: Runs) -> list[Reading]:
     own = runs[STARTS[0]]
     worse = {
-        "mask − none": points(own, PLAIN) - points(own, "mcu:mask=none"),
+        "mask − none": points(own, "mcu:mask=mcu") - points(own, "mcu:mask=none"),
         "none − random": points(own, "mcu:mask=none") - points(own, "mcu:mask=random"),
     }
     made = []
     for item, harm in worse.items():
         effect = verdicts.over_seeds(harm, of=3)
         made.append(Reading(item, effect, verdicts.no_worse(effect, CLAIM.smallest)))
-    seconds = [points(own, name, "seconds_unlearning") for name in ("mcu:mask=none", PLAIN)]
+    seconds = [points(own, name, "seconds_unlearning") for name in ("mcu:mask=none", "mcu:mask=mcu")]
     apart = seconds[0].nunique() > 1  # seeds side by side share the clock: they are one replicate
     faster = verdicts.over_seeds(np.log(seconds[0] / seconds[1])[: None if apart else 1], of=3)
     made.append(Reading("log of time, none / mask", faster, verdicts.larger(faster, float(np.log(1.05)))))

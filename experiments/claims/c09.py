@@ -2,7 +2,7 @@
 
 import verdicts
 from reading import Claim, Reading
-from settings import PLAIN, STARTS, Runs, points
+from settings import STARTS, Runs, points
 
 CLAIM = Claim(
     name="C9",
@@ -16,5 +16,6 @@ CLAIM = Claim(
 
 def read(runs: Runs) -> list[Reading]:
     own = runs[STARTS[0]]
-    effect = verdicts.over_seeds(points(own, PLAIN, "RA") - points(own, "mcu:retain_filter=0", "RA"))
+    accuracies = [points(own, name, "RA") for name in ("mcu:mask=mcu", "mcu:mask=mcu,retain_filter=0")]
+    effect = verdicts.over_seeds(accuracies[0] - accuracies[1])
     return [Reading("with − without", effect, verdicts.larger(effect, CLAIM.smallest))]

@@ -6,7 +6,8 @@ Run:  python experiments/claims/decide.py digits
 Time: see the table.md that it writes.
 Every claim is a file here: hypothesis, statistic, interval, rule, smallest effect. They must be committed before the
 runs are made; a result tells the commit of its file, and whether the file has changed since. The same command goes on
-where it was stopped. Writes experiments/results/claims_DATASET/{RUN/…, claims.json, table.md}.
+where it was stopped. cifar10 is compared with fashion_mnist, which comes first.
+Writes experiments/results/claims_DATASET/{RUN/…, claims.json, table.md}.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from reading import Reading
 
 from mcu_jax import report, runs
 
-FILES = sorted(file.stem for file in settings.HERE.glob("[cms][0-9][0-9].py"))
+KEPT = ("environment.json", "config.yaml", "results.json")
+FILES = sorted(file.stem for file in settings.HERE.glob("[cfmsx][0-9][0-9].py"))
 
 
 class Lines(runs.Silent):
@@ -46,7 +48,7 @@ def main() -> None:
     refuse_uncommitted()
     kept, found = settings.kept(asked.dataset), {}
     for name, config in settings.configs(asked.dataset, asked.data_dir).items():
-        run = runs.unlearn(config, Lines())
+        run = runs.unlearn(config, Lines()) if isinstance(config, runs.Config) else runs.connect(config, Lines())
         report.write(run.directory)
         keep(run.directory, kept / name)
         found[name] = report.read(kept / name)
@@ -89,8 +91,8 @@ def git(*arguments: str) -> str:
 
 def keep(directory: pathlib.Path, to: pathlib.Path) -> None:
     to.mkdir(parents=True, exist_ok=True)
-    for name in ("environment.json", "config.yaml", "results.json", "path.png"):
-        shutil.copy(directory / name, to / name)
+    for file in (*directory.glob("*.png"), *(directory / name for name in KEPT)):
+        shutil.copy(file, to / file.name)
     (to / "results.csv.gz").write_bytes(gzip.compress((directory / "results.csv").read_bytes(), mtime=0))
 
 
@@ -107,9 +109,14 @@ def decide(name: str, found: settings.Runs) -> dict[str, Any]:
         "file": f"{name}.py",
         "commit": git("log", "-1", "--format=%H", "--", str(settings.HERE / f"{name}.py")).strip(),
         "sha256": digest(name),
-        "verdict": verdicts.every([reading.verdict for reading in readings if reading.verdict]),
+        "verdict": module.verdict(readings) if hasattr(module, "verdict") else every(readings),
         "readings": [told(reading) for reading in readings],
     }
+
+
+def every(readings: list[Reading]) -> str:
+    """Of a claim that does not say otherwise."""
+    return verdicts.every([reading.verdict for reading in readings if reading.verdict])
 
 
 def told(reading: Reading) -> dict[str, Any]:
@@ -123,27 +130,32 @@ def finite(value: float) -> float | None:
 
 
 def table(decided: list[dict[str, Any]], found: settings.Runs) -> list[str]:
-    """For people: every claim with all of its numbers."""
+    """For people: every claim, then all of its numbers."""
     first = found[settings.STARTS[0]].summary["config"]
     seeds = first["seeds"]
     lines = [
         f"Claims on {first['dataset']}, {first['model']}, {first['train_size']} training images, seeds {seeds[0]} to "
-        f"{seeds[-1]}. Points of per cent; mean [95 % interval over seeds, simultaneous within a claim].",
+        f"{seeds[-1]}. Points of per cent unless it says otherwise.",
         "",
-        "| claim | hypothesis | verdict | numbers | smallest effect | committed |",
-        "|---|---|---|---|---|---|",
+        "| claim | hypothesis | verdict | smallest effect | committed |",
+        "|---|---|---|---|---|",
     ]
     for claim in decided:
-        numbers = "; ".join(f"{one['item']} {shown(one)}" for one in claim["readings"])
         changed = "" if digest(claim["file"].removesuffix(".py")) == claim["sha256"] else ", **file changed since**"
         lines.append(
-            f"| {claim['name']} | {claim['hypothesis']} | **{claim['verdict']}** | {numbers} | {claim['smallest']:g} | "
+            f"| {claim['name']} | {claim['hypothesis']} | **{claim['verdict']}** | {claim['smallest']:g} | "
             f"{claim['commit'][:7]}{changed} |"
         )
+    lines += ["", "Mean [95 % interval over seeds, simultaneous within a claim]:"]
+    for claim in decided:
+        lines += ["", f"**{claim['name']}** {claim['statistic']}", ""]
+        lines += [f"- {one['item']}: {shown(one)}" for one in claim["readings"]]
     return lines
 
 
 def shown(one: dict[str, Any]) -> str:
+    if one["mean"] is None:
+        return "a model diverged"
     low, high = (f"{one[end]:+.2f}" if one[end] is not None else "∞" for end in ("low", "high"))
     return f"{one['mean']:+.2f} [{low}, {high}]" + (f" {one['verdict']}" if one["verdict"] else "")
 

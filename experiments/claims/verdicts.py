@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +39,16 @@ def share(successes: Iterable[bool], of: int = 1) -> Interval:
     return Interval(k / n, low, high, n)
 
 
+def jackknife(statistic: Callable[..., float], *columns: Any) -> np.ndarray:
+    """Pseudo-values, one a seed, of a statistic of whole columns [seeds, …] such as a ratio of means: their mean is it
+    without its bias of order 1/n, and their interval its own (Tukey 1958). Each column has a row a seed.
+    """
+    arrays = [np.asarray(column, float) for column in columns]
+    n, whole = len(arrays[0]), statistic(*arrays)
+    without = [statistic(*(np.delete(array, seed, axis=0) for array in arrays)) for seed in range(n)]
+    return n * whole - (n - 1) * np.array(without)
+
+
 def larger(effect: Interval, smallest: float) -> str:
     """Whether there is an effect above 0: it holds where the interval is above 0, and fails where it is all below the
     smallest effect that matters.
@@ -62,6 +72,13 @@ def alike(difference: Interval, margin: float) -> str:
     return FAILS if difference.low > margin or difference.high < -margin else UNDECIDED
 
 
+def differs(difference: Interval, margin: float) -> str:
+    """Whether two differ: it holds where the interval is without 0, and fails where it is within the margin."""
+    if -margin < difference.low and difference.high < margin:
+        return FAILS
+    return HOLDS if difference.low > 0 or difference.high < 0 else UNDECIDED
+
+
 def most(share: Interval) -> str:
     """Whether more than a half."""
     return HOLDS if share.low > 0.5 else FAILS if share.high < 0.5 else UNDECIDED
@@ -74,6 +91,8 @@ def every(verdicts: Sequence[str]) -> str:
     return HOLDS if set(verdicts) == {HOLDS} else UNDECIDED
 
 
-def text(interval: Interval, decimals: int = 2) -> str:
-    mean, low, high = (f"{number:+.{decimals}f}" for number in interval[:3])
-    return f"{mean} [{low}, {high}]"
+def some(verdicts: Sequence[str]) -> str:
+    """Of a claim that there is one: it holds where a part does, and fails where every part does."""
+    if HOLDS in verdicts:
+        return HOLDS
+    return FAILS if set(verdicts) == {FAILS} else UNDECIDED

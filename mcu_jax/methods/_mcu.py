@@ -25,7 +25,6 @@ from mcu_jax.base import (
     Range,
     Search,
     UserError,
-    Whole,
 )
 from mcu_jax.methods._random_label import random_label
 
@@ -56,8 +55,7 @@ def mcu(
     retain_filter: Annotated[float, Fraction, Search(0.01, 0.3)] = 0.1,
     curve: Annotated[Curve, Named("curves", "curve")] = curves.bezier,
     bends: Annotated[int, Count] = 1,
-    epochs: Annotated[int, Count] = 10,
-    steps: Annotated[int, Whole, Search(200, 4000)] = 0,
+    steps: Annotated[int, Count, Search(200, 4000)] = connect.STEPS,
     lr: Annotated[Any, Positive, Search(0.003, 0.3)] = 0.01,
     momentum: Annotated[Any, Decay] = 0.9,
     batch_size: Annotated[int, Count] = 128,
@@ -71,12 +69,12 @@ def mcu(
 
     pre: the pre-unlearning method, (problem, key) -> params, or ready parameters. points: how many t are evaluated to
     choose t* by the rule, which needs no retrained model. budget: 0 for a path of just these settings; else one that
-    chooses lr, beta, epochs and mask itself, near these, for at most so many times their cost (`auto.mcu`). full: give
+    chooses lr, beta, length and mask itself, near these, for at most so many times their cost (`auto.mcu`). full: give
     an `Unlearned` with the whole path, not only its params. The rest: `connect.mcu`. Raises as these do.
     """
     pre_key, path_key = jax.random.split(key)
     end = pre(problem, pre_key) if callable(pre) else pre
-    shared: dict[str, Any] = {"curve": curve, "bends": bends, "epochs": epochs, "steps": steps, "lr": lr}
+    shared: dict[str, Any] = {"curve": curve, "bends": bends, "steps": steps, "lr": lr}
     shared |= {"momentum": momentum, "batch_size": batch_size, "retain_fraction": retain_fraction}
     shares: dict[str, Any] = {"keep": keep, "retain_filter": retain_filter}
     if budget:

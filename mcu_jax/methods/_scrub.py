@@ -30,7 +30,7 @@ def scrub(
     sizes = (len(problem.retain), len(problem.forget))
     retain_steps, forget_steps = (training.steps_per_epoch(size, train.batch_size) for size in sizes)
     ascents = Partial(_ascents, retain_steps, min(forget_steps, retain_steps), max_epochs)
-    optimizers, steps = (train.make_optimizer(),), train.epochs * retain_steps
+    optimizers, steps = (train.make_optimizer(),), train.steps or train.epochs * retain_steps
     return _alternate.alternate(problem, key, away, towards, ascents, optimizers=optimizers, steps=steps, train=train)
 
 

@@ -264,8 +264,7 @@ def check_size(resolved: Resolved) -> None:
             f"model {text.plain(resolved.config.model)} has {weights} weights, at most {MOST_WEIGHTS} can be"
         )
     n, train = len(resolved.pool[0]), resolved.config.train
-    own = getattr(resolved.config, "epochs", None)
-    asked = {"train.epochs": (train.epochs, train.batch_size), "epochs": (own, train.batch_size)}
+    asked = {"train.epochs": (train.epochs, train.batch_size)}
     asked |= {
         f"{text.plain(spec)}: epochs": (options["epochs"], options.get("batch_size", train.batch_size))
         for spec, (_, options) in resolved.methods.items()
@@ -320,7 +319,11 @@ def method_options(
     options = registry.bind(method, options, f"method {name}")
     schema = registry.schema(method)
     common = {"batch_size": batch_size} if "batch_size" in schema else {}
+    if {"epochs", "steps"} <= options.keys():
+        raise ConfigError(f"{text.plain(spec)}: training lasts so many epochs or so many steps; leave out one of them")
     found = {**schema, **common, **(given or {}), **recipe["methods"].get(name, {}), **options}
+    if "epochs" in options and "steps" in schema:
+        found["steps"] = schema["steps"]
     if "optimizer" in found and "lr" not in options:
         found["lr"] *= recipe["optimizers"].get(registry.parse(found["optimizer"])[0], 1.0)
     for unused, _ in registry.without_effect(method, found):

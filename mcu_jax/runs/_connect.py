@@ -190,7 +190,7 @@ class _Seed:
             "curve": curve.__name__,
             "bends": bends,
             "batch_size": config.train.batch_size,
-            **{name: getattr(config, name) for name in ("sampling", "origin", "epochs", "lr")},
+            **{name: getattr(config, name) for name in ("sampling", "origin", "steps", "lr")},
         }
         inputs, subject = self._begin(pair, curve.__name__), f"{spec}, {pair.label}"
         return {"inner": self._stage(curve.__name__, subject, _along.train, inputs, settings)["inner"]}

@@ -68,7 +68,7 @@ class ConnectConfig(_settings.Settings):
         str, "How t is drawn in training a curve: uniform, or centred, from N(0.5, 0.1) clipped to [0, 1]."
     ] = "uniform"
     origin: Annotated[str, "Where a curve's inner points begin: line, or original, at the original model."] = "line"
-    epochs: Annotated[int | None, Count, "Epochs of training a curve (default: the recipe's)."] = None
+    steps: Annotated[int | None, Count, "Steps of training a curve (default: the recipe's)."] = None
     lr: Annotated[float | None, Positive, "Learning rate of training a curve (default: the recipe's)."] = None
     points: Annotated[int, POINTS, "How many t of a path are evaluated, from 0 to 1; at least 4."] = 31
     sample: Annotated[
@@ -212,7 +212,7 @@ def _check(config: ConnectConfig) -> None:
 def _check_effect(config: ConnectConfig, *, trained: bool) -> None:
     """What is asked for has to do something."""
     plain = ConnectConfig()
-    for name in ("objective", "sampling", "origin", "epochs", "lr"):
+    for name in ("objective", "sampling", "origin", "steps", "lr"):
         if not trained and getattr(config, name) != getattr(plain, name):
             raise ConfigError(f"{name} is of a trained curve, and a straight line is not trained: add --curve bezier")
     if config.grid is None and config.methods not in (plain.methods, ()):
@@ -276,7 +276,6 @@ class _Maker:
                 )
             return Endpoint(label, name, {}, int(run), size)
         given = self._given_to_mcu(options.pop("pre", self.recipe["pre"])) if name == "mcu" else {}
-        given |= {"steps": 0} if name == "mcu" and "epochs" in options else {}
         name, options = _config.method_options(
             registry.spec(name, options), self.recipe, self.config.train.batch_size, given
         )

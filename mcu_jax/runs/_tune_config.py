@@ -21,8 +21,6 @@ TUNED = tuple(name for name in methods.NAMES if name != "retrain")
 TRIES = Range("1 to 1000 of them", lambda n: 1 <= n <= 1000)
 PAPERS: dict[str, Any] = {"methods": {}, "optimizers": {}}
 """A recipe of nothing: signatures hold the papers' defaults."""
-PATH_STEPS = 2000
-"""Ten epochs of MCU's paper on CIFAR-10: half of D_r and D_f, in batches of 128."""
 DRAWN_FROM = 20_260_101
 """The seed of all draws, which are the same in every run."""
 
@@ -118,7 +116,7 @@ def _check(config: TuneConfig, pre: str) -> None:
 
 
 def _methods(config: TuneConfig, start: tuple[str, dict[str, Any]]) -> dict[str, tuple[str, dict[str, Any]]]:
-    of_mcu = {"steps": PATH_STEPS, "pre": registry.spec(*start), "rule": config.rule}
+    of_mcu = {"pre": registry.spec(*start), "rule": config.rule}
     return {
         name: _config.method_options(name, PAPERS, config.train.batch_size, of_mcu if name == "mcu" else {})
         for name in config.methods

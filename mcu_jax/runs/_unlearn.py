@@ -47,7 +47,7 @@ def _stages_of(resolved: Resolved, replicate: _tasks.Replicate) -> _graph.Labell
 
     end, form = {"end": made[config.pre]}, {"curve": resolved.curve.__name__, "bends": resolved.bends}
     trained = {
-        **_unlearn_config.length(config),
+        "steps": config.steps,
         "lr": config.lr,
         "batch_size": config.train.batch_size,
         "beta": resolved.beta,

@@ -66,7 +66,6 @@ class Config(_settings.Settings):
         "plain, of just the settings below, or auto:budget=4: it chooses lr, beta, length and mask itself, near these, "
         "without a retrained model, for at most so many times the plain path's cost.",
     ] = "plain"
-    epochs: Annotated[int | None, Count, "Epochs of path training, in place of steps."] = None
     steps: Annotated[int | None, Count, "Steps of path training (default: the recipe's)."] = None
     lr: Annotated[float | None, Positive, "Learning rate of path training (default: the recipe's)."] = None
     curve: Annotated[str, "bezier or polychain; with :bends=2 for more than one inner point."] = "bezier"
@@ -129,7 +128,7 @@ def resolve(config: Config, model: base.Model | None = None, data: datasets.Data
             beta=str(beta),
             curve=_config.curve_name(config.curve),
             mask=mask,
-            **_length(config, recipe["path"]),
+            steps=_config.or_else(config.steps, recipe["path"]["steps"]),
             lr=_config.or_else(config.lr, recipe["path"]["lr"]),
             baselines=_baselines(config.baselines, pre_spec),
         )
@@ -159,22 +158,6 @@ def resolve(config: Config, model: base.Model | None = None, data: datasets.Data
 
 def _baselines(asked: tuple[str, ...] | None, pre: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(spec for spec in _config.or_else(asked, COMPETITORS) if spec != pre))
-
-
-def _length(config: Config, recipe: Mapping[str, Any]) -> dict[str, int | None]:
-    """Of path training, in epochs or in steps. Raises ConfigError for both."""
-    if config.epochs is not None and config.steps is not None:
-        raise ConfigError(
-            f"a path is trained for so many epochs or for so many steps, given {config.epochs} and {config.steps}: "
-            "leave out one of them"
-        )
-    steps = recipe["steps"] if config.epochs is None else None
-    return {"epochs": config.epochs, "steps": _config.or_else(config.steps, steps)}
-
-
-def length(config: Config) -> dict[str, int]:
-    """The one of the two that a resolved configuration has."""
-    return {"steps": config.steps} if config.epochs is None else {"epochs": config.epochs}  # type: ignore[dict-item]
 
 
 def _budget(config: Config, mask: str) -> float | None:
@@ -229,13 +212,11 @@ def _methods(config: Config, recipe: Mapping[str, Any]) -> dict[str, tuple[str, 
             )
         if name == "mcu":
             _check_mcu(spec == config.pre, asked)
-            given = {"lr": config.lr, "pre": pre, "points": config.points}
-            given |= {"epochs": 1, "steps": 0} if "epochs" in asked else length(config)
-            given["rule"] = config.rule
+            given = {"steps": config.steps, "lr": config.lr, "pre": pre, "points": config.points, "rule": config.rule}
             path_curve, bends = _config.path_curve(config.curve)
             given |= {"beta": _config.beta(str(config.beta)), "curve": path_curve.__name__, "bends": bends}
-            shares = {"keep": config.mask.keep, "retain_filter": config.mask.retain_filter}
-            given |= {"mask": config.mask.kind, **{k: v for k, v in shares.items() if v is not None}}
+            shares = {name: _config.or_else(getattr(config.mask, name), own) for name, own in recipe["mask"].items()}
+            given |= {"mask": config.mask.kind, **shares}
             if asked.get("mask") == "none" and asked.keys() & shares:
                 raise ConfigError(f"{text.plain(spec)}: keep and retain_filter have no effect without a mask")
         methods[spec] = _config.method_options(spec, recipe, config.train.batch_size, given)

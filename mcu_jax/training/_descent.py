@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
 from mcu_jax import curricula, losses, masks, optimizers, trees
-from mcu_jax.base import Count, Decay, Mask, Named, NonNegative, Params, Positive, RandomKey, Search
+from mcu_jax.base import Count, Decay, Mask, Named, NonNegative, Params, Positive, RandomKey, Search, Whole
 from mcu_jax.training import _loop
 from mcu_jax.training._loop import Fit, Now, Stream
 
@@ -22,7 +22,7 @@ class Training(NamedTuple):
 
     epochs: passes over its first stream of examples. lr: a number or an optax schedule. momentum, weight_decay: of
     optimisers that take them. optimizer: see `optimizers.make`; a ready optax transformation has its own learning rate.
-    curriculum: see `curricula`.
+    curriculum: see `curricula`. steps: so many in place of epochs, unless 0.
     """
 
     epochs: Annotated[int, Count, Search(2, 40)] = 10
@@ -32,6 +32,7 @@ class Training(NamedTuple):
     batch_size: Annotated[int, Count] = 128
     optimizer: Annotated[optimizers.Optimizer, Named("optimizers", "optimizer")] = optimizers.sgd
     curriculum: Annotated[curricula.Curriculum | None, Named("curricula", "curriculum", none="none")] = None
+    steps: Annotated[int, Whole] = 0
 
     def make_optimizer(self, **chain: Any) -> Partial:
         """`optimizers.make` of these settings."""

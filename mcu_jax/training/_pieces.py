@@ -77,6 +77,7 @@ def unlearn(
         optimizer=settings.make_optimizer(),
         curriculum=settings.make_curriculum(),
         epochs=settings.epochs,
+        steps=settings.steps,
         batch_size=settings.batch_size,
         mask=mask,
     ).state
