@@ -20,15 +20,13 @@ from jaxtyping import Array, Bool, Float, Int
 from mcu_jax import connect, curves, metrics, outputs, paths, rules, sources, training, trees
 from mcu_jax.base import Curve, Mask, Params, Path, Problem, RandomKey, UserError
 
-ADAPTIVE = -1.0
-"""In the place of a forgetting penalty."""
 TRIED = (
-    (1.0, ADAPTIVE, 0),
-    (3.0, ADAPTIVE, 0),
-    (10.0, ADAPTIVE, 0),
+    (1.0, connect.SWITCHED, 0),
+    (3.0, connect.SWITCHED, 0),
+    (10.0, connect.SWITCHED, 0),
     (3.0, 0.2, 0),
-    (3.0, ADAPTIVE, 1),
-    (10.0, ADAPTIVE, 1),
+    (3.0, connect.SWITCHED, 1),
+    (10.0, connect.SWITCHED, 1),
 )
 """(factor of the learning rate that is given, forgetting penalty, which mask) of every candidate."""
 RUNGS = (6, 2)
@@ -173,7 +171,7 @@ def finish(problem: Problem, end: Params, key: RandomKey, found: Found, tuning: 
         best = best._replace(inner=kept, score=jnp.where(better, score, best.score), steps=trained)
         idle = jnp.where(better, 0, idle + 1)
         going &= (idle < PATIENCE) & jnp.isfinite(score)
-    bent = best.score < best.line - 0.25 / len(problem.forget)  # half a forget example, as in `paths.best_t`
+    bent = best.score < best.line - rules.tolerance(len(problem.forget))
     line = curves.straight(problem.params, end, tuning.bends).inner
     kept = jax.tree.map(lambda new, old: jnp.where(bent, new, old), best.inner, line)
     return best._replace(inner=kept, score=jnp.where(bent, best.score, best.line), bent=bent)

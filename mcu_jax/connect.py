@@ -15,6 +15,8 @@ from mcu_jax import curves, losses, masks, metrics, optimizers, outputs, rules, 
 from mcu_jax.base import Batch, Curve, Mask, NonNegative, Params, Path, Problem, RandomKey, UserError
 
 ADAPTIVE = "adaptive"
+SWITCHED = -1.0
+"""In the place of a fixed forgetting penalty, where penalties are numbers: the adaptive one."""
 MASKS = ("mcu", "gradients", "random", "none")
 STEPS = 2000
 """Ten epochs of MCU's paper on CIFAR-10: of D_f and half of D_r, in batches of 128."""
@@ -141,11 +143,11 @@ def objective(
     beta: float | Float[Any, ""] | str = ADAPTIVE,
     retain_fraction: float = 0.5,
 ) -> training.Objective:
-    """What `mcu` minimises at a point of the path. beta: also a negative number stands for "adaptive"."""
+    """What `mcu` minimises at a point of the path. beta: `SWITCHED`, a number among others, is "adaptive" too."""
     half_size = max(1, round(retain_fraction * len(problem.retain)))
     half = jax.random.permutation(key, len(problem.retain))[:half_size]
     mixed = training.mix(problem.forget, jnp.asarray(problem.retain)[half])
-    fixed = jnp.asarray(-1.0 if isinstance(beta, str) else beta, jnp.float32)
+    fixed = jnp.asarray(SWITCHED if isinstance(beta, str) else beta, jnp.float32)
     return training.Objective(Partial(_penalised, problem, goal, fixed), (mixed,))
 
 
@@ -161,7 +163,7 @@ def _penalised(
     scores = outputs.scores(training.logits(problem, params, batch, now.key), outputs.labels(batch))
     # A batch without forget examples has a forget mean and accuracy of 0, and so no penalty.
     accuracies = (losses.masked_mean(scores.correct, is_forget), losses.masked_mean(scores.correct, ~is_forget))
-    penalty = jnp.where(beta < 0, adaptive_beta(*accuracies, goal), beta)
+    penalty = jnp.where(beta == SWITCHED, adaptive_beta(*accuracies, goal), beta)
     return training.Term(scores.loss, where=~is_forget), training.Term(scores.loss, -penalty, is_forget)
 
 

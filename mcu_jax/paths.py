@@ -210,7 +210,8 @@ def best_t(
     one before a point that has a score of 0. (Shi & Wang 2025, arXiv 2505.10859, search [0.75, 1] for the bare
     minimum.) The score given is the spline's: `choose` evaluates it. Traceable in the standings.
     """
-    return _first_within(jnp.linspace(0, 1, GRID), fine_scores(ts, standings, targets, rule), 0.25 / forget_size)
+    scores = fine_scores(ts, standings, targets, rule)
+    return _first_within(jnp.linspace(0, 1, GRID), scores, rules.tolerance(forget_size))
 
 
 @jax.jit
@@ -242,7 +243,7 @@ def choose(
     guess = best_t(ts, standings, targets, size, rule)
     there = rules.standing(metrics.evaluate(problem, curve(path, guess.t)))
     realised = rule(there, targets)
-    evaluated = _first_within(jnp.asarray(ts, jnp.float32), rule(standings, targets), 0.25 / size)
+    evaluated = _first_within(jnp.asarray(ts, jnp.float32), rule(standings, targets), rules.tolerance(size))
     better = evaluated.score < realised - _EXACT
     return Choice(jnp.where(better, evaluated.t, guess.t), jnp.where(better, evaluated.score, realised))
 

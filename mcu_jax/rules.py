@@ -65,6 +65,11 @@ def _targets(problem: Problem) -> Targets:
     return Targets(hits / sum(sizes), unseen, original.validation)
 
 
+def tolerance(forget_size: int) -> float:
+    """Scores this close are equals: accuracy on D_f moves in steps of 1/|D_f|, and this is half of one in a score."""
+    return 0.25 / forget_size
+
+
 def accuracy(standing: Standing, targets: Targets) -> Float[Array, "*T"]:
     """½ (|Acc_r − Cal_r| + |Acc_f − Cal_f|): accuracies are at their targets (Shi & Wang 2025, arXiv 2505.10859).
 

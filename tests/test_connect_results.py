@@ -256,6 +256,12 @@ def test_correlations_are_taken_within_a_seed() -> None:
     assert correlations["accuracy", "at the ends"]["mean"] == pytest.approx(-ranks)
     assert correlations["retain_nats", "at the ends"]["seeds"] == 2
     assert ("forget_nats", "at the ends") not in correlations  # constant
+    # Six of them hold together.
+    rising = [pair(0, value, value) for value in (1.0, 2.0, 3.0)]
+    rising += [pair(1, *values) for values in ((1.0, 1.0), (2.0, 0.0), (3.0, 3.0))]
+    entry = next(e for e in _connect_results._correlation(rising, retrained) if e["barrier"] == "retain_nats")
+    mean, half = metrics.mean_interval([1.0, 0.5], of=6)
+    assert (entry["mean"], entry["interval"]) == (pytest.approx(mean), pytest.approx([mean - half, mean + half]))
 
 
 def test_methods_are_clustered_by_their_barriers() -> None:

@@ -170,6 +170,9 @@ def test_mean_and_interval_are_scipys():
     # By hand: 1 and 3 have mean 2 and standard error 1; the 0.975 quantile at one degree of freedom.
     assert metrics.mean_interval([1.0, 3.0]) == pytest.approx((2.0, 12.7062), abs=1e-4)
     assert metrics.mean_interval([1.5]) == (1.5, None)
+    low, high = stats.ttest_1samp(values, 0.0).confidence_interval(1 - 0.05 / 6)
+    mean, half = metrics.mean_interval(values, of=6)
+    np.testing.assert_allclose([mean - half, mean + half], [low, high])
 
 
 def test_rows_and_columns_in_order(five_seeds):

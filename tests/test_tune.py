@@ -88,13 +88,13 @@ def test_the_first_try_is_the_papers_default() -> None:
     assert tuned.tries("npo")[0] == registry.schema(methods.npo) | {"batch_size": tuned.config.train.batch_size}
     usual = registry.schema(methods.mcu) | {"batch_size": tuned.config.train.batch_size}
     found = tuned.tries("mcu")[0]
-    own = {"steps": 2000, "rule": "distribution", "pre": registry.spec(*tuned.start)}
+    own = {"steps": 2000, "rule": "distribution", "pre": registry.spec(*tuned.methods["start"])}
     assert found == usual | own
 
 
 def test_mcu_leads_to_its_start_as_the_recipe_has_it() -> None:
     tuned, used = resolve(pre="npo"), runs.resolve(runs.Config(pre="npo", train_size=60))
-    assert tuned.start == ("npo", used.methods["npo"][1])
+    assert tuned.methods["start"] == ("npo", used.methods["npo"][1])
 
 
 # What stages are given
@@ -352,7 +352,7 @@ def test_connect_and_tune_take_a_recipe(tuned: runs.Run, tmp_path: pathlib.Path)
     resolved = runs.plan(config)[0]["resolved"]
     assert resolved["influence"]["alpha"] == 3.5
     assert {option: resolved["mcu"][option] for option in without} == without
-    assert resolve(recipe=file, methods=["mcu"], pre="influence").start[1]["alpha"] == 3.5
+    assert resolve(recipe=file, methods=["mcu"], pre="influence").methods["start"][1]["alpha"] == 3.5
     assert used(file).config.mask == runs.MaskConfig("none")
 
 

@@ -138,7 +138,7 @@ def _correlation(entries: Sequence[Entry]) -> list[str | _text.Grid]:
             ],
         ),
         "",
-        "ρ within every seed, its mean over seeds and 95 % interval. 0: no relation.",
+        "ρ within every seed, its mean over seeds and 95 % intervals that hold together. 0: no relation.",
     ]
 
 

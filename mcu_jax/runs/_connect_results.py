@@ -172,9 +172,9 @@ def _by_seed(pairs: Iterable[Mapping[str, Any]], barrier: str) -> list[float]:
     return [float(np.mean(values)) for values in by_seed.values()]
 
 
-def _interval(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and 95 % interval over seeds, None for a single one."""
-    mean, half = metrics.mean_interval(values)
+def _interval(values: Sequence[float], of: int = 1) -> dict[str, Any]:
+    """Mean and 95 % interval over seeds, None for a single one. of: so many hold together."""
+    mean, half = metrics.mean_interval(values, of)
     return {"mean": mean, "interval": None if half is None else [mean - half, mean + half]}
 
 
@@ -212,7 +212,7 @@ def _clusters(pairs: Sequence[Mapping[str, Any]]) -> tuple[list[str], dict[str, 
 def _correlation(pairs: Sequence[Mapping[str, Any]], retrained: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Spearman's ρ over pairs between a barrier and how far membership attacks are from the retrained model's.
 
-    The pairs of one seed share models: ρ is taken within each seed, its interval over seeds.
+    The pairs of one seed share models: ρ is taken within each seed, its interval over seeds; all intervals together.
     """
     best = {(model["seed"], model["forget"]): model["MIA"] for model in retrained if model["run"] == 0}
 
@@ -225,13 +225,13 @@ def _correlation(pairs: Sequence[Mapping[str, Any]], retrained: Sequence[Mapping
         if pair["role"] == "pair":
             by_seed[pair["seed"]].append((pair["barriers"], attacked(pair)))
     correlations = []
-    for barrier, where in itertools.product(
-        ("retain_nats", "forget_nats", "accuracy"), ("at the ends", "between them")
-    ):
+    kinds = list(itertools.product(("retain_nats", "forget_nats", "accuracy"), ("at the ends", "between them")))
+    for barrier, where in kinds:
         values = ([(barriers[barrier], gaps[where]) for barriers, gaps in same_seed] for same_seed in by_seed.values())
         rhos = [rho for pairs_of_values in values if (rho := _spearman(pairs_of_values)) is not None]
         if rhos:
-            correlations.append({"barrier": barrier, "attack": where, **_interval(rhos), "seeds": len(rhos)})
+            entry = {"barrier": barrier, "attack": where, **_interval(rhos, of=len(kinds))}
+            correlations.append({**entry, "seeds": len(rhos)})
     return correlations
 
 

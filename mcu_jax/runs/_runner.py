@@ -65,6 +65,11 @@ class Runner:
         """What a stage came to; `Diverged` where it or anything that it needs has."""
         return self.broken(stage) or self._get(stage).result
 
+    def found(self, stage: Stage) -> Any:
+        """The same; None where it, or what it needs, diverged."""
+        result = self.read(stage)
+        return None if isinstance(result, Diverged) else result
+
     def spent(self, stage: Stage) -> Spent:
         return Spent() if self._left_out(stage) else self._get(stage).spent
 

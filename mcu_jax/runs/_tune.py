@@ -15,7 +15,6 @@ from mcu_jax.runs import (
     _graph,
     _recipe_file,
     _runner,
-    _stages,
     _tasks,
     _tune_config,
     _unlearn,
@@ -43,7 +42,7 @@ def _stages_of(resolved: Resolved, replicate: _tasks.Replicate) -> _graph.Labell
         _add(resolved, replicate, made, "retrain", made.add(replicate.retrained("retrain")))
     to_start: dict[str, _graph.Input] = {}
     if "mcu" in config.methods:
-        to_start = {"end": made.add(replicate.unlearned(config.pre, *resolved.start))}
+        to_start = {"end": made.add(replicate.unlearned(config.pre, *resolved.methods[_tune_config.START]))}
     for name in config.methods:
         for number, options in enumerate(resolved.tries(name)):
             tried = label(name, number)
@@ -75,9 +74,7 @@ class _Read(NamedTuple):
     runner: _runner.Runner
 
     def __call__(self, label: str, seed: int) -> Any:
-        """None where it, or what it needs, diverged."""
-        values = self.runner.read(self.stage(label, seed))
-        return None if isinstance(values, _stages.Diverged) else values
+        return self.runner.found(self.stage(label, seed))
 
     def stage(self, label: str, seed: int) -> Stage:
         return next(stage for stage in self.graph[label] if stage.seed == seed)

@@ -21,6 +21,8 @@ TUNED = tuple(name for name in methods.NAMES if name != "retrain")
 TRIES = Range("1 to 1000 of them", lambda n: 1 <= n <= 1000)
 PAPERS: dict[str, Any] = {"methods": {}, "optimizers": {}}
 """A recipe of nothing: signatures hold the papers' defaults."""
+START = "start"
+"""The label of what MCU's paths lead to: a run's own, whatever is tuned."""
 DRAWN_FROM = 20_260_101
 """The seed of all draws, which are the same in every run."""
 
@@ -60,14 +62,13 @@ class TuneConfig(_settings.Settings):
 
 @dataclasses.dataclass(frozen=True)
 class Resolved(_config.Resolved):
-    """methods: their hyper-parameters as their papers have them. start: of MCU's paths, as the recipe has it."""
+    """methods: their hyper-parameters as their papers have them; `START`, of MCU's paths, as the recipe has it."""
 
     recipe: Mapping[str, Any]
-    start: tuple[str, dict[str, Any]]
 
     def changed(self, **settings: Any) -> Resolved:
         config = dataclasses.replace(self.config, **settings)
-        return dataclasses.replace(self, config=config, methods=_methods(config, self.start))
+        return dataclasses.replace(self, config=config, methods=_methods(config, self.methods[START]))
 
     def tries(self, name: str) -> list[dict[str, Any]]:
         """The hyper-parameters of every try of a method: its paper's default, then what is drawn."""
@@ -90,7 +91,7 @@ def resolve(config: TuneConfig, model: base.Model | None = None, data: datasets.
         config = _config.fill(config, recipe, pre=pre, methods=tuple(dict.fromkeys(config.methods)))
         start = _config.method_options(pre, recipe, config.train.batch_size)
         common = _config.common(config, brought, recipe)
-        return Resolved(methods=_methods(config, start), recipe=recipe, start=start, **common)
+        return Resolved(methods=_methods(config, start), recipe=recipe, **common)
 
 
 def _check(config: TuneConfig, pre: str) -> None:
@@ -117,10 +118,11 @@ def _check(config: TuneConfig, pre: str) -> None:
 
 def _methods(config: TuneConfig, start: tuple[str, dict[str, Any]]) -> dict[str, tuple[str, dict[str, Any]]]:
     of_mcu = {"pre": registry.spec(*start), "rule": config.rule}
-    return {
+    tuned = {
         name: _config.method_options(name, PAPERS, config.train.batch_size, of_mcu if name == "mcu" else {})
         for name in config.methods
     }
+    return {**tuned, START: start}
 
 
 def draw(name: str, number: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mcu_jax import auto, connect, curves, methods, metrics, paths, registry, rules
 from mcu_jax.base import Curve, Evaluation, Params, Path, Problem
-from mcu_jax.runs import _directory, _graph, _runner, _stages, _tasks, _unlearn_config
+from mcu_jax.runs import _directory, _graph, _runner, _tasks, _unlearn_config
 from mcu_jax.runs._graph import Stage
 from mcu_jax.runs._unlearn_config import Resolved
 
@@ -252,9 +252,7 @@ class _Read(NamedTuple):
     runner: _runner.Runner
 
     def __call__(self, label: str) -> Any:
-        """None where it, or what it needs, diverged."""
-        values = self.runner.read(self.stages[label])
-        return None if isinstance(values, _stages.Diverged) else values
+        return self.runner.found(self.stages[label])
 
 
 def _model_row(resolved: Resolved, read: _Read, name: str) -> dict[str, Any]:
@@ -336,4 +334,4 @@ def _path_entry(config: Any, read: _Read, curve: str, sweep: str, choice: str) -
 
 
 def _penalty(beta: float) -> float | str:
-    return connect.ADAPTIVE if beta < 0 else beta
+    return connect.ADAPTIVE if beta == connect.SWITCHED else beta
