@@ -29,7 +29,7 @@ def barriers_of(metrics):
     barriers = {f"{name}_nats": high(f"{name}_loss") for name in ("retain", "validation", "test")}
     barriers |= {"forget_nats": low("forget_loss"), "js_nats": high("js"), "zrf": 100 * low("zrf")}
     barriers |= {f"{name}_accuracy": 100 * low(f"{name}_accuracy") for name in ("retain", "validation", "test")}
-    barriers["forget_accuracy"] = 100 * high("forget_accuracy")
+    barriers |= {name: 100 * high(name) for name in ("forget_accuracy", "unseen_distance")}
     if "MIA" in metrics:
         barriers["MIA"] = 100 * high("MIA")
     return {**barriers, "accuracy": max(barriers["retain_accuracy"], barriers["forget_accuracy"])}
@@ -55,6 +55,7 @@ def entry(a, b, role, seed, curve, *, also=()):
         "validation_accuracy": ends(0.9 - 0.03 * ax, 0.9 - 0.03 * bx) - 0.7 * hurt,
         "test_accuracy": ends(0.9 - 0.03 * ax + near[2], 0.9 - 0.03 * bx + near[3]) - 0.7 * hurt,
         "js": ends(0.05 + 0.08 * ax, 0.05 + 0.08 * bx) + 0.1 * hurt,
+        "unseen_distance": ends(0.05 + 0.1 * ax, 0.05 + 0.1 * bx) + 0.05 * hurt,
         "zrf": ends(0.6 + 0.05 * ax + near[4], 0.6 + 0.05 * bx + near[5]) + noise(0.003),
     }
     metrics = {n: np.clip(v, 0, 1) if n.endswith("accuracy") else v for n, v in metrics.items()}
@@ -138,7 +139,8 @@ def make(pairs, floors, *, grid=None, seeds=range(5), curves=("linear",), also=(
               "curve": list(curves), "objective": "neutral", "sample": 2000, "also": list(also)}  # fmt: skip
     rng = np.random.default_rng(0)
     values = {"retain_accuracy": 1.0, "forget_accuracy": 0.87, "validation_accuracy": 0.88, "test_accuracy": 0.875,
-              "zrf": 0.62, "retain_loss": 0.003, "forget_loss": 0.6, "js": 0.02, "MIA": 0.22}  # fmt: skip
+              "zrf": 0.62, "retain_loss": 0.003, "forget_loss": 0.6, "js": 0.02, "unseen_distance": 0.03,
+              "MIA": 0.22}  # fmt: skip
     noisy = lambda: {n: min(v + float(rng.normal(0, 0.005)), 1.0) for n, v in values.items()}  # noqa: E731
     runs = itertools.product(dict.fromkeys(e["a"]["forget"] for e in entries), seeds, range(3))
     correlation = [{"barrier": "accuracy", "attack": "between them", "mean": 0.41,

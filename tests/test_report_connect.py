@@ -89,8 +89,11 @@ def test_numbers_of_a_row(pair):
         low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
         assert cell == f"{np.mean(values):.{decimals}f} ±{(high - low) / 2:.{decimals}f}"
     mean = lambda read: np.mean([read(e) for e in entries])  # noqa: E731
+    values = [e["barriers"]["unseen_distance"] for e in entries]
+    low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
     assert cells[4:] == [
         f"{sum(e['connected'] for e in entries)}/5",
+        f"{np.mean(values):.1f} ±{(high - low) / 2:.1f}",
         f"{mean(lambda e: e['distance']['ab']):.2f}",
         f"{100 * mean(lambda e: e['disagreement']):.1f}",
         f"{mean(lambda e: e['cka']):.2f}",
@@ -105,10 +108,10 @@ def test_rows_columns_and_best_values_in_order(pair):
     title = "Connectivity on digits, mlp, forget random:0.2, 5 seeds; one pair, linear, bezier, objective"
     assert table.replace("\n", " ").startswith(title + " neutral")
     best = _line(table, "best value")
-    assert _cells(best) == ["best value", "0", "0", "0", "all", "none", "0", "1", "1", "high"]
+    assert _cells(best) == ["best value", "0", "0", "0", "all", "0", "none", "0", "1", "1", "high"]
     header = lines[lines.index(best) - 2]
-    assert header.split() == ["D_r", "D_f", "acc.", "conn.", "dist.", "diff.", "CKA", "cos", "inside"]
-    assert lines[lines.index(best) - 1].split() == ["nats", "nats", "points", "seeds", "%", "0–1", "±1", "%"]
+    assert header.split() == ["D_r", "D_f", "acc.", "conn.", "unseen", "dist.", "diff.", "CKA", "cos", "inside"]
+    assert lines[lines.index(best) - 1].split() == ["nats", "nats", "points", "seeds", "points", "%", "0–1", "±1", "%"]
     starts = ["finetune – npo, linear", "finetune – npo, bezier", "finetune, two runs", "npo, two runs", "all methods"]
     places = [lines.index(_line(table, start)) for start in starts]
     assert places == sorted(places)
@@ -144,7 +147,7 @@ def test_the_floor_over_methods_is_over_seeds_of_their_mean(pair):
     floors = [[e["barriers"]["accuracy"] for e in _of(pair, m, f"{m}:run=1")] for m in ("finetune", "npo")]
     by_seed = np.mean(floors, axis=0)
     low, high = stats.t.interval(0.95, 4, by_seed.mean(), stats.sem(by_seed))
-    assert _cells(_line(_table(pair), "all methods"))[-1] == f"{by_seed.mean():.1f} ±{(high - low) / 2:.1f}"
+    assert _cells(_line(_table(pair), "all methods"))[3] == f"{by_seed.mean():.1f} ±{(high - low) / 2:.1f}"
 
 
 def test_of_many_pairs_the_least_and_the_most_connected(grid):
@@ -302,9 +305,9 @@ def test_curves_show_the_median_and_the_retrained_model(pair, drawn):
         by_seed = [np.mean([r[name] for r in pair["retrained"] if r["seed"] == seed]) for seed in range(5)]
         retrained = scale * np.median(by_seed)
         assert any(len(y) == 2 and np.allclose(y, retrained) for y in _lines(axis))
-    labels = [text.get_text() for text in figure.axes[7].get_xticklabels()]
+    labels = [text.get_text() for text in figure.axes[8].get_xticklabels()]
     assert labels == ["0\n= finetune", "0.25", "0.5", "0.75", "1\n= npo"]
-    legend = [text.get_text() for text in figure.axes[8].get_legend().get_texts()]
+    legend = [text.get_text() for text in figure.axes[9].get_legend().get_texts()]
     assert legend == ["finetune – npo, linear", "finetune – npo, bezier", "retrained model"]
 
 

@@ -29,7 +29,7 @@ from reading import Reading
 
 from mcu_jax import report, runs
 
-KEPT = ("environment.json", "config.yaml", "results.json")
+KEPT = ("environment.json", "results.json", "path.png", "matrix.png")
 FILES = sorted(file.stem for file in settings.HERE.glob("[cfmsx][0-9][0-9].py"))
 
 
@@ -91,8 +91,9 @@ def git(*arguments: str) -> str:
 
 def keep(directory: pathlib.Path, to: pathlib.Path) -> None:
     to.mkdir(parents=True, exist_ok=True)
-    for file in (*directory.glob("*.png"), *(directory / name for name in KEPT)):
-        shutil.copy(file, to / file.name)
+    for name in KEPT:
+        if (directory / name).exists():
+            shutil.copy(directory / name, to / name)
     (to / "results.csv.gz").write_bytes(gzip.compress((directory / "results.csv").read_bytes(), mtime=0))
 
 
@@ -155,7 +156,7 @@ def table(decided: list[dict[str, Any]], found: settings.Runs) -> list[str]:
 
 def shown(one: dict[str, Any]) -> str:
     if one["mean"] is None:
-        return "a model diverged"
+        return "none"
     low, high = (f"{one[end]:+.2f}" if one[end] is not None else "∞" for end in ("low", "high"))
     return f"{one['mean']:+.2f} [{low}, {high}]" + (f" {one['verdict']}" if one["verdict"] else "")
 

@@ -35,6 +35,7 @@ _PANELS = (
     _Panel("retain_accuracy", "retain accuracy (%)", 100.0, 100.0),
     _Panel("forget_accuracy", "forget accuracy (%)", 100.0, 100.0),
     _Panel("test_accuracy", "test accuracy (%)", 100.0, 100.0),
+    _Panel("forget_unseen_distance", "D_f from unseen examples (points)", 100.0, 100.0),
     _Panel("forget_zrf", "zero-retrain forgetting, ZRF (%)", 100.0, 100.0),
     _Panel("forget_MIA", "membership attack, MIA (%)", 100.0, 100.0),
 )
@@ -52,8 +53,9 @@ def curves_figure(results: Results, file: str | os.PathLike[str]) -> None:
 
 def _draw_metrics(results: Results, groups: Sequence[Group], file: str | os.PathLike[str]) -> None:
     panels = [p for p in _PANELS if groups and all(p.name in group.along for group in groups)]
-    with _style.paper(file, 9.2, 8.2) as figure:
-        axes = figure.subplots(3, 3)
+    rows = -(-(len(panels) + 1) // 3)
+    with _style.paper(file, 9.2, 2.7 * rows + 0.1) as figure:
+        axes = figure.subplots(rows, 3)
         handles: dict[str, Any] = {}
         for axis, panel in zip(axes.flat, panels, strict=False):
             handles |= _draw_panel(axis, results, groups, panel)

@@ -26,7 +26,8 @@ _BARRIERS = (
     _Column("forget_loss_barrier", "D_f\nnats", "0", 1.0, None, True),
     _Column("accuracy_barrier", "acc.\npoints", "0", 1.0, 1, True),
 )
-_ENDS = (
+_BESIDE = (
+    _Column("forget_unseen_distance_barrier", "unseen\npoints", "0", 1.0, 1, True),
     _Column("distance_ab", "dist.\n", "none", 1.0, None),
     _Column("disagreement", "diff.\n%", "0", 100.0, 1),
     _Column("cka", "CKA\n0–1", "1", 1.0, 2),
@@ -39,6 +40,8 @@ _LEGEND = (
     "ends, and that on the forget set falls below it.",
     "acc.: the larger of the accuracy barriers on D_r (it may not fall) and D_f (it may not rise); conn.: seeds in "
     "which it is at most 2 points, a reading aid and no finding.",
+    "unseen: barrier of the distance W1 of the confidences on D_f from those of unseen examples (it may not rise), "
+    "which also sees what was forgotten too much.",
     "dist.: ‖θ_a − θ_b‖; it has no best value. diff.: test images the ends classify differently; CKA: likeness of "
     "the ends' features on them; cos: cosine of the task vectors θ_a − θ_o, θ_b − θ_o.",
     "inside: share of the points between the ends that are better than both, by accuracy on D_v and D_f.",
@@ -76,19 +79,20 @@ def _main_table(results: Results) -> Iterator[str | _text.Grid]:
             notes.append(f"Left out are {len(left)} of accuracy barriers from {low} to {high} points: results.csv "
                          "holds all.")  # fmt: skip
     groups = [row for row in rows if isinstance(row, Group)]
-    floors = [_connect.floor(results, column.name) for column in _BARRIERS]
+    floors = {column: _connect.floor(results, column.name) for column in (*_BARRIERS, *_BESIDE) if column.interval}
     labels = [row.label if isinstance(row, Group) else row for row in rows]
+    below = bool(floors[_BARRIERS[0]])
 
     def column(c: _Column) -> _text.Column:
         values = [[c.scale * v for v in row.values(c.name)] if isinstance(row, Group) else None for row in rows]
-        values += [floors[_BARRIERS.index(c)] if c in _BARRIERS else None] * bool(floors[0])
+        values += [floors.get(c)] * below
         parts = [("", "") if v is None else _text.spread(v, c.decimals) for v in values]
         return _text.Column(c.header, c.best, _text.aligned((m, beside if c.interval else "") for m, beside in parts))
 
     counts = [f"{sum(row.values('connected')):.0f}/{len(row.whole)}" if isinstance(row, Group) else "" for row in rows]
-    connected = _text.Column("conn.\nseeds", "all", counts + [""] * bool(floors[0]))
-    columns = [*map(column, _BARRIERS), connected, *map(column, _ENDS)]
-    yield _text.Grid(labels + ["all methods, two runs"] * bool(floors[0]), columns, sections)
+    connected = _text.Column("conn.\nseeds", "all", counts + [""] * below)
+    columns = [*map(column, _BARRIERS), connected, *map(column, _BESIDE)]
+    yield _text.Grid(labels + ["all methods, two runs"] * below, columns, sections)
     yield ""
     yield from [*notes, *_notes(results, groups)]
 

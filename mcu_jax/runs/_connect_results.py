@@ -218,7 +218,8 @@ def _correlation(pairs: Sequence[Mapping[str, Any]], retrained: Sequence[Mapping
 
     def attacked(pair: Mapping[str, Any]) -> dict[str, float]:
         gaps = 100 * np.abs(np.asarray(pair["metrics"]["MIA"]) - best[pair["seed"], pair["forget"]])
-        return {"at the ends": float((gaps[0] + gaps[-1]) / 2), "between them": float(gaps[1:-1].mean())}
+        means = {"at the ends": (gaps[0] + gaps[-1]) / 2, "between them": gaps[1:-1].mean()}
+        return {where: round(float(mean), 6) for where, mean in means.items()}  # rounded, equal ones are ties
 
     by_seed = collections.defaultdict(list)
     for pair in pairs:
