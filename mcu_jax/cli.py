@@ -238,12 +238,15 @@ def _use(device: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Export:
-    """Write one model of a run, with its BatchNorm statistics, as a checkpoint: plain orbax reads `arrays` in it."""
+    """Write one model of a run, with its BatchNorm statistics, as a checkpoint, of which plain orbax reads `arrays`, or
+    for PyTorch.
+    """
 
     run: Annotated[str | None, "Run directory."] = None
-    to: Annotated[str | None, "Where to write the checkpoint: a new or empty folder, or a checkpoint to replace."] = (
-        None
-    )
+    to: Annotated[
+        str | None,
+        "Where to write it: a new or empty folder or a checkpoint to replace, or FILE.safetensors, by PyTorch's names.",
+    ] = None
     seed: Annotated[int | None, "Replicate (default: the run's first)."] = None
     t: Annotated[
         str | None, "Point of the path: best, as the run chose it, or a number from 0 to 1 (default: best)."

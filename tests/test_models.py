@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from mcu_jax import Model, Problem, curves, methods, metrics, models, paths
+from mcu_jax import Model, Problem, UserError, curves, methods, metrics, models, paths
 from mcu_jax.models import _conv, _norm
 
 KEY = jax.random.key(0)
@@ -37,7 +37,7 @@ def assert_close(a: jax.Array, b: jax.Array, tolerance: float = 2e-6) -> None:
     np.testing.assert_allclose(a, b, atol=tolerance * scale, rtol=0)
 
 
-@pytest.mark.parametrize("name", models.NAMES)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_shapes_and_independence_of_batch_mates(name: str) -> None:
     model, x = small(name), images()
     params = model.init(KEY, x)
@@ -68,12 +68,52 @@ def test_uint8_is_centred_and_floats_pass() -> None:
     )
 
 
-@pytest.mark.parametrize("name", models.NAMES)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_parameter_count(name: str) -> None:
-    model = getattr(models, name)(num_classes=10)
-    x = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    params = jax.eval_shape(model.init, KEY, jnp.zeros(x.shape))
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == PARAMETERS[name]
+    assert count(getattr(models, name)(num_classes=10), 32) == PARAMETERS[name]
+
+
+def count(model: Model, side: int) -> int:
+    params = jax.eval_shape(model.init, KEY, jnp.zeros((1, side, side, 3)))
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize(
+    ("model", "side", "published"),
+    [
+        (models.preresnet(num_classes=10, depth=110), 32, 1_146_842),
+        (models.resnet18(num_classes=1000, stem="imagenet"), 224, 11_689_512),
+        (models.resnet50(num_classes=1000, stem="imagenet"), 224, 25_557_032),
+        (models.resnet18(num_classes=10), 32, 11_173_962),
+        (models.vgg16_bn(num_classes=200), 64, 16_137_480),
+        (models.vit(num_classes=1000), 224, 5_717_416),
+        (models.vit(num_classes=1000, size="S"), 224, 22_050_664),
+        (models.vit(num_classes=100, size="B"), 224, 85_875_556),
+        (models.swin(num_classes=1000), 224, 28_288_354),
+        (models.swin(num_classes=1000, size="B"), 224, 87_768_224),
+    ],
+)
+def test_public_networks_have_their_published_counts(model: Model, side: int, published: int) -> None:
+    assert count(model, side) == published
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (
+            lambda: models.resnet18(num_classes=2, stem="large"),
+            "the stem of resnet18 is imagenet or cifar; got 'large'",
+        ),
+        (lambda: models.vit(num_classes=2, size="L"), "the size of vit is Ti, S, B; got 'L'"),
+        (lambda: models.swin(num_classes=2, size="S"), "the size of swin is T, B; got 'S'"),
+        (lambda: count(models.vit(num_classes=2), 40), "takes images whose sides it divides, given 40 × 40"),
+        (lambda: count(models.swin(num_classes=2), 30), "takes images whose sides 4 divides, given 30 × 30"),
+        (lambda: count(models.vgg16_bn(num_classes=2), 16), "images of 32 pixels or more, given 16 × 16"),
+    ],
+)
+def test_what_a_network_does_not_take(ask: Callable, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ask()
 
 
 def test_same_arguments_same_model() -> None:

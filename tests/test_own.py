@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import pathlib
 
+import chex
 import jax
 import numpy as np
 import pytest
 from conftest import SMALL, normed_apply
+from safetensors.numpy import load_file
 
-from mcu_jax import Model, checkpoint, cli, curves, datasets, metrics, models, outputs, runs, splits
+from mcu_jax import Model, checkpoint, cli, curves, datasets, metrics, models, outputs, runs, splits, weights
 from mcu_jax.report import _text
 from mcu_jax.runs import _config
 
@@ -367,6 +369,28 @@ def test_an_exported_model_has_its_statistics(tmp_path: pathlib.Path, rng: np.ra
     hidden = data.train["x"][np.array(split["retain"])] @ found["params"]["v"]
     np.testing.assert_allclose(found["stats"]["norm"]["mean"], hidden.mean(0), atol=1e-5)
     np.testing.assert_allclose(found["stats"]["norm"]["var"], hidden.var(0), rtol=1e-4)
+
+
+def test_weights_of_pytorch_come_in_and_go_out(
+    place: pathlib.Path, finished: runs.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(runs.ConfigError, match="the names of mlp in"):
+        runs.export(finished.directory, "out.safetensors")
+    dialect = {"ours": lambda module, leaf: f"{module}.{'weight' if leaf == 'kernel' else leaf}"}
+    monkeypatch.setitem(weights.DIALECTS, "mlp", dialect)
+    runs.export(finished.directory, "out.safetensors", method="original")
+    runs.export(finished.directory, "out.safetensors", method="original")  # over itself
+    found = resolve(original="out.safetensors", pre="out.safetensors")
+    mine = runs.load(finished.directory, stage="original")
+    chex.assert_trees_all_equal(found.original, mine)
+    chex.assert_trees_all_equal(found.pre, mine)
+    np.testing.assert_array_equal(load_file("out.safetensors")["head.weight"], mine["head"]["kernel"].T)
+    (place / "text.safetensors").write_text("not a state dict")
+    with pytest.raises(runs.ConfigError, match=r"text\.safetensors cannot be read as safetensors"):
+        resolve(original="text.safetensors")
+    (place / "folder.safetensors").mkdir()
+    with pytest.raises(runs.ConfigError, match="is there already"):
+        runs.export(finished.directory, "folder.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,12 @@ from mcu_jax.models._linen import as_float, linen
 from mcu_jax.models._mlp import mlp
 from mcu_jax.models._nnx import nnx
 from mcu_jax.models._preresnet import preresnet
+from mcu_jax.models._resnet import resnet18, resnet50
+from mcu_jax.models._swin import swin
+from mcu_jax.models._vgg import vgg16_bn
+from mcu_jax.models._vit import vit
 
-NAMES = ("mlp", "cnn", "preresnet")
+NAMES = ("mlp", "cnn", "preresnet", "resnet18", "resnet50", "vgg16_bn", "vit", "swin")
 
-__all__ = ["NAMES", "adapt", "as_float", "check", "check_floats", "cnn", "linen", "mlp", "nnx", "preresnet"]
+__all__ = ["NAMES", "adapt", "as_float", "check", "check_floats", "cnn", "linen", "mlp", "nnx", "preresnet", "resnet18",
+           "resnet50", "swin", "vgg16_bn", "vit"]  # fmt: skip

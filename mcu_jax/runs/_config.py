@@ -23,6 +23,7 @@ from mcu_jax import (
     models,
     outputs,
     registry,
+    sources,
     splits,
     text,
 )
@@ -242,7 +243,7 @@ def common(config: Settings, brought: Brought, recipe: Mapping[str, Any]) -> dic
             f"{error}. Sizes that are not asked for, by --train-size and --validation-size, are the recipe's"
         ) from error
     if config.original is not None:
-        original, digests["original"] = _own.params(config.original, shapes(model, data), "original")
+        original, digests["original"] = brought_weights(config.original, model, data, "original")
     return {
         "config": config,
         "data": data,
@@ -281,6 +282,12 @@ def check_size(resolved: Resolved) -> None:
 def count_weights(model: base.Model, data: datasets.Data) -> int:
     """Raises ConfigError as `shapes` does."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes(model, data)))
+
+
+def brought_weights(place: str, model: base.Model, data: datasets.Data, setting: str) -> tuple[base.Params, str]:
+    """(weights, digest) that the user has trained. Raises UserError as `_own.params` does."""
+    example = outputs.inputs(sources.take(data.examples, np.arange(1)))
+    return _own.params(place, model, shapes(model, data), example, setting)
 
 
 def shapes(model: base.Model, data: datasets.Data) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from mcu_jax import base, checkpoint, datasets, splits, text, training
+from mcu_jax import base, checkpoint, datasets, splits, text, training, weights
 from mcu_jax.runs import _config, _directory, _files, _jobs, _settings, _tasks, _unlearn_config
 from mcu_jax.runs._settings import ConfigError
 
@@ -27,19 +27,24 @@ def export(
     """Writes {"params": weights, "stats": BatchNorm statistics} of one model to `to`.
 
     Without such layers the statistics are an empty tree. The checkpoint is `checkpoint.save`'s: plain orbax reads
-    `to`/arrays, and `original` and `pre` of a configuration take `to`. seed: default the run's first. t: of the path of
+    `to`/arrays, and `original` and `pre` of a configuration take `to`. A `to` that ends in .safetensors becomes a file
+    of the model's PyTorch names (`weights.write`). seed: default the run's first. t: of the path of
     `unlearn`, "best" (the default) as the run chose it, or in [0, 1]. method: a model as `load` names it, in place of
     the path's. model, data: as given to the run. Gives what was exported. Raises ConfigError for a run or a model there
     is not, DamagedCheckpointError.
     """
     with _settings.checking():
         directory, to = _files.place(directory, "run"), _files.place(to, "to")
-        _directory.check_writable(to, "--to")
-        if to.exists() and not checkpoint.exists(to) and (not to.is_dir() or any(to.iterdir())):
+        is_file = to.suffix == ".safetensors"
+        _directory.check_writable(to.parent if is_file else to, "--to")
+        replaceable = to.is_file() if is_file else checkpoint.exists(to) or (to.is_dir() and not any(to.iterdir()))
+        if to.exists() and not replaceable:
             raise ConfigError(f"{text.plain(to)} is there already, and is no checkpoint; choose another place")
         if method is not None and t is not None:
             raise ConfigError("give either t, a point of the path, or a method, not both")
         config, resolved = _opened(directory, model, data)
+        if is_file:
+            weights.check(resolved.model.name)
         seed = config.seeds[0] if seed is None else seed
         if method is not None:
             _check_model(directory, resolved, method)
@@ -55,7 +60,10 @@ def export(
         retain = splits.load(directory / "splits" / f"seed-{seed}.json", resolved.data.hash).retain
         made = {"params": params, "stats": _stats(resolved, params, retain)}
         exported = {"run": str(directory), "seed": seed, "method": method or "mcu", "t": t}
-        checkpoint.save(to, made, exported)
+        if is_file:
+            weights.write(to, resolved.model.name, **made)
+        else:
+            checkpoint.save(to, made, exported)
     return exported
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mcu_jax import base, checkpoint, registry, splits, text
+from mcu_jax import base, checkpoint, registry, splits, text, weights
 from mcu_jax.runs import _files
 
 LARGEST_FILE = 100_000_000
@@ -78,14 +78,24 @@ def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {text.plain(error)}"
 
 
-def params(place: str, like: Any, setting: str) -> tuple[base.Params, str]:
-    """(weights, digest) of a checkpoint of ours: a stage of a run, what `export` or `checkpoint.save` wrote.
+def is_weights(place: str) -> bool:
+    """Whether it is where weights are, and no method's name: a path, as ./npo, or a file of `weights.FORMATS`."""
+    return "/" in place or place.endswith(weights.FORMATS)
 
-    like: the shapes that the model has. Raises UserError where there is none, or it is of another model: the first
-    leaf that differs, and both shapes; and where it is damaged.
+
+def params(place: str, model: base.Model, like: Any, example: Any, setting: str) -> tuple[base.Params, str]:
+    """(weights, digest) of a checkpoint of ours: a stage of a run, what `export` or `checkpoint.save` wrote; or of a
+    file of others (`weights.read`). Statistics in it are recomputed from retain data, as at every point of a path.
+
+    like: the shapes that the model has. example: inputs of it. Raises UserError where there is none, or it is of
+    another model: the first leaf that differs, and both shapes; and where it is damaged.
     """
     shown = text.plain(place)
     _files.place(place, setting)
+    if place.endswith(weights.FORMATS) and not pathlib.Path(place).is_dir():
+        statistics = jax.eval_shape(lambda tree: model.apply(tree, example)[1], like)
+        found, _ = weights.read(place, model.name, like, statistics)
+        return found, checkpoint.digest(found)
     if not checkpoint.exists(place):
         if (pathlib.Path(place) / "stages.json").exists():
             raise base.UserError(
@@ -101,11 +111,11 @@ def params(place: str, like: Any, setting: str) -> tuple[base.Params, str]:
         raise base.UserError(f"{setting}: {str(error).partition(';')[0]}; give a whole copy of it") from error
     except ValueError as error:
         raise base.UserError(f"{setting} is of another model than the run's: {error}") from error
-    weights = tree["params"] if wrapped else tree
-    for leaf in jax.tree.leaves(weights):
+    own = tree["params"] if wrapped else tree
+    for leaf in jax.tree.leaves(own):
         if not np.isfinite(leaf).all():
             raise base.UserError(f"{setting}: weights in {shown} are not finite")
-    return jax.tree.map(jnp.asarray, weights), checkpoint.digest(weights)
+    return jax.tree.map(jnp.asarray, own), checkpoint.digest(own)
 
 
 def forget(file: str, data_hash: str, n: int) -> tuple[np.ndarray, str]:

@@ -89,7 +89,8 @@ class Settings:
     ] = None
     original: Annotated[
         str | None,
-        "Checkpoint of the model to unlearn from, in place of training one for every seed. Validation images are drawn "
+        "Weights to unlearn from, in place of training for every seed: a checkpoint as export writes it, "
+        "FILE.safetensors of PyTorch, or FILE.npz of the public JAX ViT. Validation images are drawn "
         "from the training examples all the same: where it was trained on them, t* is chosen by images it has seen.",
     ] = None
     recipe: Annotated[

@@ -47,7 +47,7 @@ class Config(_settings.Settings):
 
     pre: Annotated[
         str | None,
-        "Pre-unlearning method, whose model the path leads to: NAME, NAME:epochs=5,lr=0.01, or a checkpoint, as ./DIR "
+        "Pre-unlearning method, whose model the path leads to: NAME, NAME:epochs=5,lr=0.01, or weights, as --original "
         "(default: the recipe's, random_label where none was tuned).",
     ] = None
     baselines: Annotated[
@@ -141,8 +141,7 @@ def resolve(config: Config, model: base.Model | None = None, data: datasets.Data
         specs = _methods(common["config"], recipe)
         pre = None
         if specs[pre_spec][0] == CHECKPOINT:
-            shapes = _config.shapes(common["model"], common["data"])
-            pre, common["digests"]["pre"] = _own.params(pre_spec, shapes, "pre")
+            pre, common["digests"]["pre"] = _config.brought_weights(pre_spec, common["model"], common["data"], "pre")
             specs[pre_spec] = CHECKPOINT, {"digest": common["digests"]["pre"]}
         return Resolved(
             methods=specs,
@@ -197,9 +196,8 @@ def _mask(asked: MaskConfig, kind: str, recipe: Mapping[str, float]) -> MaskConf
 
 def _methods(config: Config, recipe: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
     methods: dict[str, tuple[str, dict[str, Any]]] = {}
-    # A folder may have a method's name: a checkpoint is a path, as ./npo.
     pre_spec = str(config.pre)
-    pre = CHECKPOINT if "/" in pre_spec else pre_spec
+    pre = CHECKPOINT if _own.is_weights(pre_spec) else pre_spec
     for spec in (pre_spec, *(config.baselines or ())):
         if spec == config.pre and pre == CHECKPOINT:
             methods[spec] = CHECKPOINT, {}
