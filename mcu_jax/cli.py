@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import os
+import pathlib
+import platform
 import shutil
 import sys
 import typing
@@ -57,15 +60,50 @@ LONGEST_ARGUMENT = 4096
 SHELLS = ("bash", "zsh", "tcsh", "fish")
 
 
+COMPILED_BYTES = 2 * 1024**3
+"""Of compiled code that is kept for later runs; what was not used for longest goes first."""
+SHORTEST_COMPILATION = 0.2
+"""In seconds: what compiles faster is not kept."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point: exits with 0, 1 (a stage failed), 2 (bad input) or 130 (interrupted)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = run(list(sys.argv[1:] if arguments is None else arguments))
+        if "--no-compile-cache" not in given:
+            _keep_compilations()  # of a whole process, which therefore `run` does not do
+        status = run(given)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output, as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     sys.exit(status)
+
+
+def _keep_compilations() -> None:
+    """In the user's cache directory, unless jax is told another place; by processor, as machines share a home."""
+    if getattr(jax.config, "jax_compilation_cache_dir") is not None:  # noqa: B009, unknown to mypy
+        return
+    import platformdirs
+
+    place = pathlib.Path(platformdirs.user_cache_dir("mcu_jax")) / "compiled" / _processor()
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError:  # a home that cannot be written to
+        return
+    jax.config.update("jax_compilation_cache_dir", str(place))
+    jax.config.update("jax_compilation_cache_max_size", COMPILED_BYTES)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST_COMPILATION)
+
+
+def _processor() -> str:
+    """A short name of what code is compiled for: the kind of machine, and what its processor can do."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    able = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+    return f"{platform.machine()}-{hashlib.sha256(able.encode()).hexdigest()[:8]}"
 
 
 def run(arguments: list[str]) -> int:
@@ -147,7 +185,9 @@ def _job(arguments: list[str], kind: Any, run: Callable[..., runs.Run]) -> int:
     given = _parse(arguments, kind.KIND, kind, _Own)
     if isinstance(given, int):
         return given
-    own = {name: given.pop(name, None) for name in ("config", "quiet", "dry_run", "device", "repair")}
+    own = {
+        name: given.pop(name, None) for name in ("config", "quiet", "dry_run", "device", "repair", "no_compile_cache")
+    }
     values = runs.read_yaml(own["config"]) if own["config"] is not None else {}
     runs.from_mapping(values, kind)  # what is wrong in the file is an error, even where the command line wins
     config = runs.from_mapping(_over(values, given), kind)
@@ -189,7 +229,9 @@ def _parse(arguments: list[str], command: str, *kinds: type) -> dict[str, Any] |
                 _flags(*kinds),
                 args=arguments,
                 prog=f"mcu-jax {command}",
-                default={"quiet": False, "dry_run": False, "repair": False} if _Own in kinds else {},
+                default=dict.fromkeys(("quiet", "dry_run", "repair", "no_compile_cache"), False)
+                if _Own in kinds
+                else {},
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as ended:
@@ -283,6 +325,7 @@ class _Own:
         False
     )
     device: Annotated[str | None, "cpu, gpu or tpu (default: what jax finds)."] = None
+    no_compile_cache: Annotated[bool, "Keep no compiled code for later runs, and use none (see the README)."] = False
 
 
 def _flags(*kinds: type) -> Any:

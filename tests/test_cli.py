@@ -14,8 +14,10 @@ import subprocess
 import sys
 import textwrap
 import threading
+from typing import Any
 
 import jax
+import platformdirs
 import pytest
 import yaml
 from conftest import SMALL
@@ -49,7 +51,7 @@ def numbers(directory: pathlib.Path) -> list:
 
 def test_flags_and_settings_are_the_same() -> None:
     assert dataclass_flags() == set(cli._flags(runs.Config, cli._Own).__annotations__) - {
-        *("config", "quiet", "dry_run", "device", "repair"),
+        *("config", "quiet", "dry_run", "device", "repair", "no_compile_cache"),
     }
     assert SMALL == {
         "train_size": 60, "validation_size": 40, "train": {"epochs": 3}, "steps": 6, "points": 5, "seeds": [0, 1],
@@ -70,7 +72,7 @@ def test_help_shows_every_flag_and_nothing_internal(capsys: pytest.CaptureFixtur
     flags = """dataset data-dir data original recipe sample device repair
     train-size validation-size model train.epochs train.lr train.batch-size forget pre
     baselines beta path steps lr curve mask.kind mask.keep mask.retain-filter rule points seeds out stages
-    quiet dry-run config"""
+    quiet dry-run config no-compile-cache"""
     for flag in flags.split():
         assert re.search(rf"--{flag}\s", shown), flag
     assert "None" not in shown
@@ -168,7 +170,17 @@ def test_flags_of_connect_are_its_settings(capsys: pytest.CaptureFixture[str]) -
     assert cli.run(["connect", "--help"]) == 0
     shown = capsys.readouterr().out
     flags = {field.name.replace("_", "-") for field in dataclasses.fields(runs.ConnectConfig)} - {"train"}
-    flags |= {"config", "quiet", "dry-run", "device", "repair", "train.epochs", "train.lr", "train.batch-size"}
+    flags |= {
+        "config",
+        "quiet",
+        "dry-run",
+        "device",
+        "repair",
+        "no-compile-cache",
+        "train.epochs",
+        "train.lr",
+        "train.batch-size",
+    }
     assert set(re.findall(r"(?m)^\W? --([a-z][a-z.-]*)", shown)) == flags
     assert "None" not in shown
 
@@ -206,7 +218,17 @@ def test_flags_of_tune_are_its_settings(capsys: pytest.CaptureFixture[str]) -> N
     assert cli.run(["tune", "--help"]) == 0
     shown = capsys.readouterr().out
     flags = {field.name.replace("_", "-") for field in dataclasses.fields(runs.TuneConfig)} - {"train"}
-    flags |= {"config", "quiet", "dry-run", "device", "repair", "train.epochs", "train.lr", "train.batch-size"}
+    flags |= {
+        "config",
+        "quiet",
+        "dry-run",
+        "device",
+        "repair",
+        "no-compile-cache",
+        "train.epochs",
+        "train.lr",
+        "train.batch-size",
+    }
     assert set(re.findall(r"(?m)^\W? --([a-z][a-z.-]*)", shown)) == flags
     assert "None" not in shown
 
@@ -606,3 +628,30 @@ def test_a_killed_process_goes_on_within_a_stage_and_ends_with_the_same_numbers(
     process("whole", 12)
     found = [checkpoint.digest(runs.load(tmp_path / out, stage="original")) for out in ("run", "whole")]
     assert found[0] == found[1]
+
+
+def test_compiled_code_is_kept_for_later_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    class Config:
+        jax_compilation_cache_dir: str | None = None
+
+        def update(self, name: str, value: Any) -> None:
+            setattr(self, name, value)
+
+    def told(config: Config, *arguments: str) -> str | None:
+        monkeypatch.setattr(cli.jax, "config", config)
+        with pytest.raises(SystemExit):
+            cli.main([*arguments, "--version"])
+        return config.jax_compilation_cache_dir
+
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path / name))
+    place = pathlib.Path(told(Config()) or "")
+    assert place.is_dir()
+    assert place.parent == tmp_path / "mcu_jax" / "compiled"
+    assert told(Config(), "--no-compile-cache") is None
+    own = Config()
+    own.jax_compilation_cache_dir = "elsewhere"
+    assert told(own) == "elsewhere"
+    # A home that cannot be written to: without.
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path / "file" / name))
+    (tmp_path / "file").touch()
+    assert told(Config()) is None
