@@ -84,9 +84,7 @@ def _keep_compilations() -> None:
     """In the user's cache directory, unless jax is told another place; by processor, as machines share a home."""
     if getattr(jax.config, "jax_compilation_cache_dir") is not None:  # noqa: B009, unknown to mypy
         return
-    import platformdirs
-
-    place = pathlib.Path(platformdirs.user_cache_dir("mcu_jax")) / "compiled" / _processor()
+    place = datasets.cache_directory() / "compiled" / _processor()
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError:  # a home that cannot be written to
@@ -386,6 +384,9 @@ def _list(arguments: list[str]) -> int:
     for name in datasets.NAMES:
         print(f"  {name:<16}{_first_line(getattr(datasets, name))}")
     print("  NAME            any image-classification set prepared by tensorflow-datasets, with --data-dir")
+    print(
+        "  folder:DIR      a folder of pictures, DIR/train/CLASS/… and DIR/test/CLASS/…, or folder:DIR:size=64,classes=FILE"
+    )
     print("  FILE.npz        one's own arrays, with --data")
     print("completion in the shell: source <(mcu-jax --tyro-print-completion bash), or zsh, or fish.")
     return 0

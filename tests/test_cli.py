@@ -17,7 +17,6 @@ import threading
 from typing import Any
 
 import jax
-import platformdirs
 import pytest
 import yaml
 from conftest import SMALL
@@ -643,15 +642,15 @@ def test_compiled_code_is_kept_for_later_runs(monkeypatch: pytest.MonkeyPatch, t
             cli.main([*arguments, "--version"])
         return config.jax_compilation_cache_dir
 
-    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path / name))
+    monkeypatch.setenv("MCU_JAX_CACHE", str(tmp_path / "kept"))
     place = pathlib.Path(told(Config()) or "")
     assert place.is_dir()
-    assert place.parent == tmp_path / "mcu_jax" / "compiled"
+    assert place.parent == tmp_path / "kept" / "compiled"
     assert told(Config(), "--no-compile-cache") is None
     own = Config()
     own.jax_compilation_cache_dir = "elsewhere"
     assert told(own) == "elsewhere"
     # A home that cannot be written to: without.
-    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path / "file" / name))
+    monkeypatch.setenv("MCU_JAX_CACHE", str(tmp_path / "file" / "kept"))
     (tmp_path / "file").touch()
     assert told(Config()) is None

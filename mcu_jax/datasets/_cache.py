@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import tempfile
 import zipfile
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from mcu_jax import base
 from mcu_jax.datasets import _data
 
+_AT_ONCE = 1000
+"""Images whose digest is made at once."""
 _ARRAYS = ("train_x", "train_y", "test_x", "test_y")
 
 
+def cache_directory() -> pathlib.Path:
+    """$MCU_JAX_CACHE, else mcu_jax in the user's cache directory."""
+    import platformdirs
+
+    return pathlib.Path(os.environ.get("MCU_JAX_CACHE") or platformdirs.user_cache_dir("mcu_jax"))
+
+
 def path(key: str) -> pathlib.Path:
-    """The file of a set, in $MCU_JAX_CACHE, else mcu_jax in the user's cache directory."""
-    folder = os.environ.get("MCU_JAX_CACHE")
-    if not folder:
-        user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        folder = os.path.join(user, "mcu_jax")
-    return pathlib.Path(folder) / f"{key}.npz"
+    """The file of a set."""
+    return cache_directory() / f"{key}.npz"
 
 
 def read(file: pathlib.Path) -> tuple[base.Batch, base.Batch, str] | None:
@@ -51,3 +58,51 @@ def write(file: pathlib.Path, train: base.Batch, test: base.Batch, digest: str) 
         except BaseException:
             os.unlink(name)
             raise
+
+
+def mapped(key: str, decode: Callable[[], Iterator[np.ndarray]], count: int) -> np.ndarray:
+    """So many images [n, h, w, c] uint8, memory-mapped from a file of this key, or decoded into one; where the cache
+    directory cannot be written, in memory. A file that does not have the digest it was written with is made again.
+    """
+    file = cache_directory() / f"{key}.npy"
+    if (stored := _mapped(file)) is not None:
+        return stored
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=file.parent, suffix=".part")
+    except OSError:
+        return np.stack(list(decode()))
+    os.close(handle)
+    try:
+        images, opened, digest = decode(), None, hashlib.sha256()
+        for i, image in enumerate(images):
+            if opened is None:
+                shape = (count, *image.shape)
+                opened = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+            opened[i] = image
+            digest.update(np.ascontiguousarray(image).data)
+        assert opened is not None
+        opened.flush()
+        del opened
+        os.replace(part, file)
+        _digest_file(file).write_text(digest.hexdigest())
+    except BaseException:
+        pathlib.Path(part).unlink(missing_ok=True)
+        raise
+    return np.load(file, mmap_mode="r")
+
+
+def _digest_file(file: pathlib.Path) -> pathlib.Path:
+    return file.with_suffix(".sha256")
+
+
+def _mapped(file: pathlib.Path) -> np.ndarray | None:
+    """None where the file is missing or damaged."""
+    try:
+        expected, stored = _digest_file(file).read_text(), np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    digest = hashlib.sha256()
+    for start in range(0, len(stored), _AT_ONCE):
+        digest.update(np.ascontiguousarray(stored[start : start + _AT_ONCE]).data)
+    return stored if digest.hexdigest() == expected else None

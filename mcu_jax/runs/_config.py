@@ -133,8 +133,11 @@ def named(config: AnySettings, brought: Brought) -> AnySettings:
     if config.data is not None and brought.data is not None:
         raise ConfigError("give either data=, or the name of a data file, not both")
     dataset, model = config.dataset, config.model
-    if config.data_dir is not None and dataset in datasets.NAMES:
-        raise ConfigError(f"data_dir has no effect with {dataset}, which is embedded; leave it out, or name a dataset")
+    if dataset.startswith(datasets.FOLDER):  # a name that holds in every working directory
+        dataset = f"{datasets.FOLDER}{os.path.abspath(os.path.expanduser(dataset.removeprefix(datasets.FOLDER)))}"
+    if config.data_dir is not None and (dataset in datasets.NAMES or dataset.startswith(datasets.FOLDER)):
+        why = "which is embedded" if dataset in datasets.NAMES else "which says where it is"
+        raise ConfigError(f"data_dir has no effect with {text.plain(dataset)}, {why}; leave it out, or name a dataset")
     if _is_own_data(config, brought):
         dataset = brought.data.name if brought.data else pathlib.Path(str(config.data)).stem
         if config.dataset not in (dataset, Settings.dataset) or config.data_dir is not None:
@@ -215,7 +218,7 @@ def common(config: Settings, brought: Brought, recipe: Mapping[str, Any]) -> dic
         if config.data_dir is not None:
             _files.place(config.data_dir, "data_dir")
         data = datasets.load(config.dataset, config.data_dir)
-    if _is_own_data(config, brought):
+    if _is_own_data(config, brought) or config.dataset.startswith(datasets.FOLDER):
         digests["data"] = data.hash
     num_classes, n = len(data.class_names), data.train_size
     if config.validation_size is None:

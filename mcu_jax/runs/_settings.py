@@ -66,7 +66,9 @@ class Settings:
     """What may differ between a run directory and a command that goes on with it."""
 
     dataset: Annotated[
-        str, "digits (embedded), or the name of an image-classification set prepared by tensorflow-datasets."
+        str,
+        "digits (embedded), folder:DIR of pictures, or the name of an image-classification set prepared by "
+        "tensorflow-datasets.",
     ] = "digits"
     data_dir: Annotated[
         str | None, "Where tensorflow-datasets prepared it (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)."
