@@ -384,9 +384,7 @@ def _list(arguments: list[str]) -> int:
     for name in datasets.NAMES:
         print(f"  {name:<16}{_first_line(getattr(datasets, name))}")
     print("  NAME            any image-classification set prepared by tensorflow-datasets, with --data-dir")
-    print(
-        "  folder:DIR      a folder of pictures, DIR/train/CLASS/… and DIR/test/CLASS/…, or folder:DIR:size=64,classes=FILE"
-    )
+    print("  folder:DIR      pictures in DIR/train/CLASS/… and DIR/test/CLASS/…; folder:DIR:size=64,classes=FILE")
     print("  FILE.npz        one's own arrays, with --data")
     print("completion in the shell: source <(mcu-jax --tyro-print-completion bash), or zsh, or fish.")
     return 0
