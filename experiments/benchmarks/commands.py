@@ -1,7 +1,8 @@
 """The main job's whole command: wall-clock time and peak memory with five seeds, and the ratio to one seed; start-up.
 
 Shows: `mcu-jax unlearn` stays within a minute and 2 GB on 2 cores, five seeds together cost less than two alone, and a
-second run finds its compiled code; the package is imported in under a second, and shows its help in under 1.5, beyond what jax takes.
+second run finds its compiled code; the package is imported in under a second, and shows its help in under 1.5, beyond
+what jax takes.
 Run: python experiments/benchmarks/commands.py
 Time: 86 seconds on 2 x86-64 CPU cores, jax 0.10.2.
 Result: one seed 35 s, five seeds 38 s (1.06 times as long), peak memory 1.2 GB; beyond jax the import takes nothing
@@ -28,7 +29,7 @@ SEEDS = ("--seeds", "0", "1", "2", "3", "4")
 
 
 def command(*flags: str, cache: str | None = None) -> dict[str, float]:
-    """Seconds and peak memory of one `mcu-jax unlearn` in a directory of its own. cache: where compiled code is kept."""
+    """Seconds and peak memory of one `mcu-jax unlearn` in a directory of its own. cache: of compiled code, if any."""
     with tempfile.TemporaryDirectory() as out:
         began = time.perf_counter()
         call = [sys.executable, "-m", "mcu_jax", "unlearn", "--quiet", "--out", f"{out}/run", *flags]
