@@ -27,6 +27,9 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jaxtyping.install_import_hook("mcu_jax", "beartype.beartype")
+# A worker holds millions of objects in jax's caches: looking through all of them for garbage, as often as Python does
+# by itself, takes longer and longer.
+gc.set_threshold(50_000, 20, 50)
 
 import jax.numpy as jnp
 import numpy as np
