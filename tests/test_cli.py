@@ -165,21 +165,16 @@ CONNECT = "connect --train-size 60 --validation-size 40 --train.epochs 3 --a neg
 CONNECT += " --also mia continued relearning --steps 4 --points 5 --retrains 2 --seeds 0 1"
 
 
+SHARED = {"config", "quiet", "dry-run", "device", "repair", "no-compile-cache", "train.epochs", "train.lr"}
+SHARED |= {"train.batch-size"}
+"""Flags of every job."""
+
+
 def test_flags_of_connect_are_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["connect", "--help"]) == 0
     shown = capsys.readouterr().out
     flags = {field.name.replace("_", "-") for field in dataclasses.fields(runs.ConnectConfig)} - {"train"}
-    flags |= {
-        "config",
-        "quiet",
-        "dry-run",
-        "device",
-        "repair",
-        "no-compile-cache",
-        "train.epochs",
-        "train.lr",
-        "train.batch-size",
-    }
+    flags |= SHARED
     assert set(re.findall(r"(?m)^\W? --([a-z][a-z.-]*)", shown)) == flags
     assert "None" not in shown
 
@@ -217,17 +212,7 @@ def test_flags_of_tune_are_its_settings(capsys: pytest.CaptureFixture[str]) -> N
     assert cli.run(["tune", "--help"]) == 0
     shown = capsys.readouterr().out
     flags = {field.name.replace("_", "-") for field in dataclasses.fields(runs.TuneConfig)} - {"train"}
-    flags |= {
-        "config",
-        "quiet",
-        "dry-run",
-        "device",
-        "repair",
-        "no-compile-cache",
-        "train.epochs",
-        "train.lr",
-        "train.batch-size",
-    }
+    flags |= SHARED
     assert set(re.findall(r"(?m)^\W? --([a-z][a-z.-]*)", shown)) == flags
     assert "None" not in shown
 

@@ -27,6 +27,11 @@ def as_float(x: Shaped[Any, "n ..."]) -> Float[Array, "n ..."]:
     return x.astype(jnp.float32) / 127.5 - 1.0 if x.dtype == jnp.uint8 else x
 
 
+def norm_axes(name: str) -> list[tuple[str, int]]:
+    """Where a normalisation layer of this name counts its units, as `base.Units` has it."""
+    return [(f"{name}/scale", 0), (f"{name}/bias", 0)]
+
+
 def linen(module: nn.Module, *, name: str | None = None, head: tuple[str, ...] | None = None) -> base.Model:
     """A Model from your own Linen module, BatchNorm and Dropout included. Its `params` are the module's "params".
 

@@ -46,19 +46,15 @@ def _units(per_stage: int, bottleneck: bool) -> tuple[base.Units, ...]:
     for stage in range(3):
         for i in range(per_stage):
             block = f"stage{stage}_block{i}"
-            stream += [*_norm_axes(f"{block}/BatchNorm_0"), (f"{block}/Conv_0/kernel", 2)]
+            stream += [*_linen.norm_axes(f"{block}/BatchNorm_0"), (f"{block}/Conv_0/kernel", 2)]
             for k in range(1, convolutions):
-                channels = [(f"{block}/Conv_{k - 1}/kernel", 3), *_norm_axes(f"{block}/BatchNorm_{k}")]
+                channels = [(f"{block}/Conv_{k - 1}/kernel", 3), *_linen.norm_axes(f"{block}/BatchNorm_{k}")]
                 inner.append(base.Units((*channels, (f"{block}/Conv_{k}/kernel", 2))))
             if i == 0 and (stage or bottleneck):
                 inner.append(base.Units((*stream, (f"{block}/shortcut/kernel", 2))))
                 stream = [(f"{block}/shortcut/kernel", 3)]
             stream.append((f"{block}/Conv_{convolutions - 1}/kernel", 3))
-    return (*inner, base.Units((*stream, *_norm_axes("BatchNorm_0"), ("head/kernel", 0))))
-
-
-def _norm_axes(name: str) -> list[tuple[str, int]]:
-    return [(f"{name}/scale", 0), (f"{name}/bias", 0)]
+    return (*inner, base.Units((*stream, *_linen.norm_axes("BatchNorm_0"), ("head/kernel", 0))))
 
 
 class _Block(nn.Module):

@@ -39,23 +39,19 @@ def _resnet(name: str, num_classes: int, blocks: tuple[int, ...], *, bottleneck:
 def _units(blocks: tuple[int, ...], bottleneck: bool) -> Iterator[base.Units]:
     """Each residual stream, from where it begins until a shortcut begins the next; and each channel inside a block."""
     convolutions = 3 if bottleneck else 2
-    stream = [("conv1/kernel", 3), *_norm_axes("bn1")]
+    stream = [("conv1/kernel", 3), *_linen.norm_axes("bn1")]
     for stage, count in enumerate(blocks, 1):
         for i in range(count):
             block = f"layer{stage}_{i}"
             stream.append((f"{block}/conv1/kernel", 2))
             for k in range(1, convolutions):
-                channels = [(f"{block}/conv{k}/kernel", 3), *_norm_axes(f"{block}/bn{k}")]
+                channels = [(f"{block}/conv{k}/kernel", 3), *_linen.norm_axes(f"{block}/bn{k}")]
                 yield base.Units((*channels, (f"{block}/conv{k + 1}/kernel", 2)))
             if i == 0 and (stage > 1 or bottleneck):
                 yield base.Units((*stream, (f"{block}/downsample_conv/kernel", 2)))
-                stream = [(f"{block}/downsample_conv/kernel", 3), *_norm_axes(f"{block}/downsample_bn")]
-            stream += [(f"{block}/conv{convolutions}/kernel", 3), *_norm_axes(f"{block}/bn{convolutions}")]
+                stream = [(f"{block}/downsample_conv/kernel", 3), *_linen.norm_axes(f"{block}/downsample_bn")]
+            stream += [(f"{block}/conv{convolutions}/kernel", 3), *_linen.norm_axes(f"{block}/bn{convolutions}")]
     yield base.Units((*stream, ("head/kernel", 0)))
-
-
-def _norm_axes(name: str) -> list[tuple[str, int]]:
-    return [(f"{name}/scale", 0), (f"{name}/bias", 0)]
 
 
 class _Block(nn.Module):

@@ -41,16 +41,16 @@ def _made(num_classes: int, size: _Size) -> base.Model:
 
 def _units(depths: tuple[int, ...]) -> Iterator[base.Units]:
     """The hidden ones of every block, and the features of every stage's stream, which ends where patches are merged."""
-    stream = [("patch_embed/kernel", 1), ("patch_embed/bias", 0), *_transformer.norm_axes("patch_norm")]
+    stream = [("patch_embed/kernel", 1), ("patch_embed/bias", 0), *_linen.norm_axes("patch_norm")]
     for stage, depth in enumerate(depths):
         if stage:
-            merged = [*_transformer.norm_axes(f"merge{stage}_norm"), (f"merge{stage}_reduction/kernel", 0)]
+            merged = [*_linen.norm_axes(f"merge{stage}_norm"), (f"merge{stage}_reduction/kernel", 0)]
             yield base.Units((*stream, *merged))
             stream = [(f"merge{stage}_reduction/kernel", 1)]
         for block in (f"stage{stage}_block{i}" for i in range(depth)):
             yield _transformer.hidden_units(block)
             stream += _transformer.stream_axes(block, "window/attn")
-    yield base.Units((*stream, *_transformer.norm_axes("norm"), ("head/kernel", 0)))
+    yield base.Units((*stream, *_linen.norm_axes("norm"), ("head/kernel", 0)))
 
 
 def _norm(name: str) -> nn.LayerNorm:
@@ -74,12 +74,9 @@ class _WindowAttention(nn.Module):
         )
         area = _WINDOW * _WINDOW
         bias = table[_relative_positions()].reshape(area, area, self.heads).transpose(2, 0, 1)[None]
-        if any(shift):
-            bias = bias + _neighbours(*padded, *shift)[:, None]
         windows = _split(x)
-        count = windows.shape[0] // n
-        bias = jnp.broadcast_to(bias, (count, self.heads, area, area)) if any(shift) else bias
-        bias = jnp.tile(bias, (n, 1, 1, 1)) if any(shift) else bias
+        if any(shift):
+            bias = jnp.tile(bias + _neighbours(*padded, *shift)[:, None], (n, 1, 1, 1))
         windows = _transformer.Attention(self.heads, name="attn")(windows, bias)
         x = _join(windows, n, *padded)
         return jnp.roll(x, shift, (1, 2))[:, :h, :w]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mcu_jax import base
+from mcu_jax.models import _linen
 
 
 class Attention(nn.Module):
@@ -45,11 +46,7 @@ def stream_axes(block: str, attention: str) -> list[tuple[str, int]]:
         (f"{block}/{layer}/{leaf}", axis) for layer in (f"{attention}/proj", "mlp/fc2") for leaf, axis in _OUTPUT
     ]
     read = [(f"{block}/{layer}/kernel", 0) for layer in (f"{attention}/qkv", "mlp/fc1")]
-    return [axis for name in ("norm1", "norm2") for axis in norm_axes(f"{block}/{name}")] + written + read
-
-
-def norm_axes(name: str) -> list[tuple[str, int]]:
-    return [(f"{name}/scale", 0), (f"{name}/bias", 0)]
+    return [axis for name in ("norm1", "norm2") for axis in _linen.norm_axes(f"{block}/{name}")] + written + read
 
 
 _OUTPUT = (("kernel", 1), ("bias", 0))

@@ -41,7 +41,7 @@ def _units(depth: int) -> Iterator[base.Units]:
     begin = [("cls_token", 2), ("pos_embed", 2), ("patch_embed/kernel", 1), ("patch_embed/bias", 0)]
     stream = [axis for block in _blocks(depth) for axis in _transformer.stream_axes(block, "attn")]
     yield from map(_transformer.hidden_units, _blocks(depth))
-    yield base.Units((*begin, *stream, *_transformer.norm_axes("norm"), ("head/kernel", 0)))
+    yield base.Units((*begin, *stream, *_linen.norm_axes("norm"), ("head/kernel", 0)))
 
 
 def _blocks(depth: int) -> list[str]:
