@@ -1,6 +1,7 @@
 """F1: along one path metrics fluctuate differently."""
 
 import itertools
+from typing import Any
 
 import verdicts
 from lines import METRICS, lines
@@ -36,17 +37,17 @@ def read(runs: Runs) -> list[Reading]:
     return made
 
 
-def _excess(own):
+def _excess(own: Any) -> Any:
     """By seed and metric."""
     made = {name: own[f"{name}_total_variation"] - abs(own[f"{name} at 1"] - own[f"{name} at 0"]) for name in METRICS}
     return own.assign(**made)[list(made)].groupby("replicate").mean()
 
 
-def _ratio(pairs, floors):
-    return pairs.mean() / floors.mean()
+def _ratio(pairs: Any, floors: Any) -> float:
+    return float(pairs.mean() / floors.mean())
 
 
-def _difference(pairs_a, floors_a, pairs_b, floors_b):
+def _difference(pairs_a: Any, floors_a: Any, pairs_b: Any, floors_b: Any) -> float:
     return _ratio(pairs_a, floors_a) - _ratio(pairs_b, floors_b)
 
 

@@ -1,5 +1,7 @@
 """F2: some pairs of methods are similar, others are not."""
 
+from typing import Any
+
 import verdicts
 from lines import by_pair, floor, lines
 from reading import Claim, Reading
@@ -36,7 +38,7 @@ def read(runs: Runs) -> list[Reading]:
     return made
 
 
-def _measure(own, measure):
+def _measure(own: Any, measure: str) -> Any:
     if measure == "barrier":
         return own.accuracy_barrier
     return 100 * own.disagreement if measure == "disagreement" else -100 * own.task_cosine

@@ -1,5 +1,7 @@
 """F3: paths without a barrier often exist."""
 
+from typing import Any
+
 import numpy as np
 import verdicts
 from lines import by_pair, by_seed, lines
@@ -27,7 +29,7 @@ def read(runs: Runs) -> list[Reading]:
     made = []
     for curve, values in worst.items():
         share = verdicts.over_seeds(100.0 * by_seed(values <= 2))
-        verdict = verdicts.most(verdicts.Interval(*(part / 100 for part in share[:3]), share.seeds))
+        verdict = verdicts.most(share._replace(low=share.low / 100, high=share.high / 100))
         made.append(Reading(f"{curve}, per cent", share, verdict if curve == "either" else ""))
     gains = by_pair(worst["linear"] - worst["bezier"])
     made += [
@@ -36,5 +38,5 @@ def read(runs: Runs) -> list[Reading]:
     return made
 
 
-def _worst(own):
+def _worst(own: Any) -> Any:
     return own[list(WORST)].max(axis=1)

@@ -4,6 +4,7 @@ Since the first run on digits a method whose distances meet in no seed is told t
 """
 
 import itertools
+from typing import Any
 
 import numpy as np
 import verdicts
@@ -38,7 +39,7 @@ def read(runs: Runs) -> list[Reading]:
     return made
 
 
-def _rough(results: report.Results, role: str):
+def _rough(results: report.Results, role: str) -> Any:
     return 100 * lines(results, role).test_accuracy_max_second_difference
 
 

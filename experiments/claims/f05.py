@@ -1,5 +1,7 @@
 """F5: one path of low loss does not mean that all metrics are even along it."""
 
+from typing import Any
+
 import numpy as np
 import verdicts
 from lines import lines
@@ -34,12 +36,12 @@ def read(runs: Runs) -> list[Reading]:
     return made
 
 
-def _connected(own):
+def _connected(own: Any) -> Any:
     """Barriers of the other metrics on lines without one of accuracy."""
     return own.loc[own.connected == 1, [f"{name}_barrier" for name in OTHERS]]
 
 
-def beyond(pairs, floors):
+def beyond(pairs: Any, floors: Any) -> list[float]:
     """Of every seed the share of the pairs above the floors' quantile, of all other seeds, less that of the floors."""
     seeds = [own.index.get_level_values("replicate") for own in (pairs, floors)]
     shares = []
