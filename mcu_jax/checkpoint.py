@@ -224,7 +224,7 @@ def _in_structure(directory: pathlib.Path, leaves: list[_Leaf], like: PyTree) ->
 def _write_arrays(directory: pathlib.Path, tree: dict[str, Any]) -> None:
     import orbax.checkpoint as ocp
 
-    with _ORBAX, ocp.StandardCheckpointer() as checkpointer:
+    with _ORBAX, ocp.StandardCheckpointer(**_alone()) as checkpointer:
         checkpointer.save(directory.absolute(), tree)
         checkpointer.wait_until_finished()
 
@@ -232,8 +232,22 @@ def _write_arrays(directory: pathlib.Path, tree: dict[str, Any]) -> None:
 def _read_arrays(directory: pathlib.Path, target: dict[str, Any]) -> dict[str, Any]:
     import orbax.checkpoint as ocp
 
-    with _ORBAX, ocp.StandardCheckpointer() as checkpointer:
+    with _ORBAX, ocp.StandardCheckpointer(**_alone()) as checkpointer:
         return checkpointer.restore(directory.absolute(), target)
+
+
+def _alone() -> dict[str, Any]:
+    """Of several processes each reads and writes by itself: orbax would wait for the others."""
+    if jax.process_count() == 1:
+        return {}
+    import orbax.checkpoint as ocp
+
+    own = jax.process_index()
+    return {
+        "multiprocessing_options": ocp.options.MultiprocessingOptions(
+            primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process-{own}"
+        )
+    }
 
 
 def _encode(body: dict[str, Any]) -> str:

@@ -31,6 +31,7 @@ from mcu_jax import (
     report,
     rules,
     runs,
+    sharding,
     text,
 )
 from mcu_jax.checkpoint import DamagedCheckpointError
@@ -134,6 +135,8 @@ def run(arguments: list[str]) -> int:
         return _fail(f"{error}; what was finished is kept: give the same command again to go on", 1)
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            if sharding.are_several():
+                return _lost(error)
             raise
         why = " ".join(str(error).split())[:LONGEST_CAUSE] or "MemoryError"
         return _fail(
@@ -145,6 +148,16 @@ def run(arguments: list[str]) -> int:
         return _fail(f"{error}; what was finished is kept: give the same command again to go on", 130)
     except KeyboardInterrupt:
         return _fail("interrupted; finished stages are kept: give the same command again to go on", 130)
+
+
+def _lost(error: Exception) -> int:
+    """What computes with a process that is gone fails; so would an orderly end, which waits for it."""
+    _fail(
+        f"another process of this run is gone ({' '.join(str(error).split())[:LONGEST_CAUSE]}). What was finished is "
+        "kept, and the state of training of the last seconds: give the same command again to every process to go on",
+        1,
+    )
+    os._exit(1)
 
 
 def _fail(message: str, status: int) -> int:
@@ -178,19 +191,31 @@ def _tune(arguments: list[str]) -> int:
 
 
 def _job(arguments: list[str], kind: Any, run: Callable[..., runs.Run]) -> int:
-    import yaml
-
     given = _parse(arguments, kind.KIND, kind, _Own)
     if isinstance(given, int):
         return given
-    own = {
-        name: given.pop(name, None) for name in ("config", "quiet", "dry_run", "device", "repair", "no_compile_cache")
-    }
+    own = {setting.name: given.pop(setting.name, None) for setting in dataclasses.fields(_Own)}
     values = runs.read_yaml(own["config"]) if own["config"] is not None else {}
     runs.from_mapping(values, kind)  # what is wrong in the file is an error, even where the command line wins
     config = runs.from_mapping(_over(values, given), kind)
+    if own["processes"] is not None:
+        sharding.start(own["processes"])
     if own["device"] is not None:
         _use(own["device"])
+    with sharding.use(_mesh(own["mesh"])):
+        return _carry_out(config, run, own)
+
+
+def _mesh(spec: str | None) -> Any:
+    """Of several processes all devices have a part, asked for or not."""
+    if spec is None and jax.process_count() == 1:
+        return None
+    return sharding.mesh(spec or f"{sharding.DATA}={jax.device_count()}")
+
+
+def _carry_out(config: Any, run: Callable[..., runs.Run], own: Mapping[str, Any]) -> int:
+    import yaml
+
     if own["dry_run"]:
         resolved, stages, directory = runs.plan(config)
         print(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
@@ -198,11 +223,14 @@ def _job(arguments: list[str], kind: Any, run: Callable[..., runs.Run]) -> int:
         for name, finished, missing in stages:
             print(f"  {name}: {missing} to compute, {finished} finished")
         return 0
-    with runs.Progress(quiet=bool(own["quiet"])) as progress:
+    quiet = bool(own["quiet"]) or not sharding.is_first()
+    with runs.Progress(quiet=quiet) as progress:
         made = run(config, progress, repair=bool(own["repair"]))
+    if not sharding.is_first():
+        return 1 if made.failures else 0
     width = min(shutil.get_terminal_size().columns, 120)
     table = report.write(made.directory, width, shown=made.results)
-    if not own["quiet"]:
+    if not quiet:
         figures = sorted(file.name for file in made.directory.glob("*.png"))
         written = ", ".join(["results.json and results.csv", *figures, "config.yaml, splits and stages"])
         print(f"{table}\n\nWritten to {made.directory}: {written}.")
@@ -323,6 +351,16 @@ class _Own:
         False
     )
     device: Annotated[str | None, "cpu, gpu or tpu (default: what jax finds)."] = None
+    mesh: Annotated[
+        str | None,
+        "Share the work out over devices, as data=4,map=2: data shares every batch, fsdp parameters too, map shares "
+        "seeds or the t of a path (default: one device).",
+    ] = None
+    processes: Annotated[
+        str | None,
+        "This process is one of several, on one machine or many, which share the run directory: auto, where the "
+        "cluster tells, or HOST:PORT,COUNT,NUMBER with the address of number 0.",
+    ] = None
     no_compile_cache: Annotated[bool, "Keep no compiled code for later runs, and use none (see the README)."] = False
 
 

@@ -13,7 +13,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
-from mcu_jax import curves, metrics, outputs, rules, training, trees
+from mcu_jax import curves, metrics, outputs, rules, sharding, training, trees
 from mcu_jax.base import Batch, Curve, Evaluation, Path, Problem, UserError
 from mcu_jax.rules import Rule
 
@@ -61,7 +61,7 @@ def _chunk(f: Partial, path: Path, ts: Float[Array, "T"], chunk: int | None) -> 
 
 @functools.partial(jax.jit, static_argnames=("curve", "chunk"))
 def _sweep(f: Partial, path: Path, ts: Array, *, curve: Curve, chunk: int) -> Any:
-    return jax.lax.map(lambda t: f(curve(path, t)), ts, batch_size=None if chunk == 1 else chunk)
+    return sharding.map_over(lambda t: f(curve(path, t)), ts, chunk)
 
 
 def best_chunk(f: Callable[..., Any], path: Path, count: int) -> int:
@@ -150,15 +150,14 @@ def _evaluate(
     members: tuple[tuple[int, ...], ...],
 ) -> Evaluation:
     """Points first, then ensembles."""
-    size = None if chunk == 1 else chunk
-    stats = jax.lax.map(lambda t: training.evaluation_stats(problem, curve(path, t)), ts, batch_size=size)
+    stats = sharding.map_over(lambda t: training.evaluation_stats(problem, curve(path, t)), ts, chunk)
 
     def forward(batch: Batch) -> Array:
         def at(point: tuple[Array, Any]) -> Array:
             t, stats_at_t = point
             return outputs.forward(problem, curve(path, t), batch, stats_at_t)[0]
 
-        logits = jax.lax.map(at, (ts, stats), batch_size=size)
+        logits = sharding.map_over(at, (ts, stats), chunk)
         ensembles = [metrics.ensemble(logits[jnp.asarray(chosen)])[None] for chosen in members]
         return jnp.concatenate([logits, *ensembles])
 

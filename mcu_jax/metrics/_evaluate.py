@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mcu_jax import outputs, sources, training, trees
+from mcu_jax import outputs, sharding, sources, training, trees
 from mcu_jax.base import Batch, Evaluation, Params, Problem, Rows, Scores, Stats
 
 
@@ -71,13 +71,13 @@ def over_splits(
 
     def scores(rows: Rows) -> Scores:
         def one(batch_rows: Array) -> Scores:
-            batch = sources.take(problem.data, batch_rows)
+            batch = _taken(problem, batch_rows)
             return score(forward(batch), outputs.labels(batch))
 
         return _collect(one, rows, size, many)
 
     def forget(chosen: Array) -> tuple[Scores, dict[str, Array]]:
-        batch = sources.take(problem.data, jnp.asarray(problem.forget)[chosen])
+        batch = _taken(problem, jnp.asarray(problem.forget)[chosen])
         logits, labels = forward(batch), outputs.labels(batch)
         js = {name: diverge(logits, given[chosen], labels) for name, given in (references or {}).items()}
         return score(logits, labels), js
@@ -97,7 +97,7 @@ def scores(problem: Problem, params: Params, rows: Rows, stats: Stats, *, batch_
     """The scores of these examples, with given statistics."""
 
     def one(batch_rows: Array) -> Scores:
-        batch = sources.take(problem.data, batch_rows)
+        batch = _taken(problem, batch_rows)
         return outputs.scores(outputs.forward(problem, params, batch, stats)[0], outputs.labels(batch))
 
     return _collect(one, rows, batch_size or _default_size(problem))
@@ -111,9 +111,13 @@ def logits(
     stats = training.evaluation_stats(problem, params)
 
     def one(batch_rows: Array) -> Array:
-        return outputs.forward(problem, params, sources.take(problem.data, batch_rows), stats)[0]
+        return outputs.forward(problem, params, _taken(problem, batch_rows), stats)[0]
 
     return _collect(one, rows, batch_size or _default_size(problem))
+
+
+def _taken(problem: Problem, rows: Array) -> Batch:
+    return sharding.share_out(sources.take(problem.data, rows))
 
 
 def _default_size(problem: Problem) -> int:

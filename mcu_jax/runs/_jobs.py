@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pathlib
-import shutil
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from mcu_jax import base, checkpoint, datasets, registry
+from mcu_jax import base, checkpoint, datasets, registry, sharding, text
 from mcu_jax.runs import (
     _config,
     _connect,
@@ -121,7 +120,8 @@ def tune(
     made = _run(config, observer, model, data, repair=repair)
     whole = _tidy.read_results(made.directory)
     file = _tune_config.place(config, made.directory)
-    _recipe_file.write(file, whole["recipe"])
+    if sharding.is_first():
+        _recipe_file.write(file, whole["recipe"])
     for name in whole["config"]["methods"]:
         if name not in whole["recipe"]["methods"]:
             observer.note(f"{name}: every try diverged for some seed, so that the recipe is without it")
@@ -157,11 +157,20 @@ def _open(
     with _settings.checking():
         resolved = job.resolve(config, model, data)
         _config.check_size(resolved)
+        _check_batches(resolved)
         opened = _directory.open_run(resolved, repair=repair)
     try:
         return opened, job.graph(opened.directory.resolved, opened.directory)
     except base.UserError as error:
         raise _settings.ConfigError(str(error)) from error
+
+
+def _check_batches(resolved: _config.Resolved) -> None:
+    """Raises UserError where the devices of the mesh in use do not divide a batch: some would wait for the others."""
+    sharding.check_batch("train.batch_size", resolved.config.train.batch_size)
+    for spec, (_, options) in resolved.methods.items():
+        if "batch_size" in options:
+            sharding.check_batch(f"{text.plain(spec)}: batch_size", options["batch_size"])
 
 
 def _run(
@@ -175,12 +184,15 @@ def _run(
     opened, graph = _open(config, model, data, repair=repair)
     directory, store = opened.directory, _stages.Store(opened.directory.stages)
     _check(graph, store, observer, repair=repair)
-    directory.prepare()
-    directory.write_index(graph)
+    if sharding.is_first():
+        directory.prepare()
+        directory.write_index(graph)
+    sharding.wait("prepared")
     runner = _runner.Runner(store, observer, together=_tasks.seeds_fit_together(directory.resolved))
     job = _JOBS[type(config)]
     runner.run(graph)
-    whole = _tidy.write(directory.path, job.results(directory.resolved, graph, runner))
+    results = job.results(directory.resolved, graph, runner)
+    whole = _tidy.write(directory.path, results) if sharding.is_first() else _tidy.summary(results)
     for name in opened.less:
         has = getattr(directory.resolved.config, name)
         observer.note(f"{directory.path} has {name} {_list(has)} and keeps them all; fewer were asked for")
@@ -198,8 +210,7 @@ def _check(graph: _graph.Graph, store: _stages.Store, observer: _observer.Observ
                 raise checkpoint.DamagedCheckpointError(
                     f"{error}. Or give --repair: what is damaged is removed and made again, and only that"
                 ) from error
-            for place in (store.place(stage), *store.partials(stage)):
-                shutil.rmtree(place, ignore_errors=True)
+            store.remove(store.place(stage), *store.partials(stage))
             observer.note(f"removed, to be made again: {store.place(stage)}")
 
 

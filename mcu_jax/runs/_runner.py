@@ -1,4 +1,8 @@
-"""Makes the stages of a run that are missing: seeds side by side in one compiled call, or one by one."""
+"""Makes the stages of a run that are missing: seeds side by side in one compiled call, or one by one.
+
+On a mesh of devices seeds have an axis to themselves: side by side a part of them is on each of its devices, one by one
+each seed has its own. Several processes do the same, in the same order; the first one's clock and files decide.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import functools
 import json
 import os
 import pathlib
-import shutil
+import queue
 import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
@@ -16,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mcu_jax import checkpoint, training
+from mcu_jax import checkpoint, sharding, training
 from mcu_jax.runs import _graph, _stages, _timing
 from mcu_jax.runs._graph import Graph, Stage
 from mcu_jax.runs._observer import InterruptedRunError, Observer
@@ -47,7 +51,7 @@ class Runner:
             missing = [stage for stage in self._missing(graph[label]) if self.broken(stage) is None]
             if not missing:
                 continue
-            if self.observer.should_stop():
+            if _asked_to_stop(self.observer):
                 raise InterruptedRunError(f"stopped before {label}")
             cached = len(graph[label]) - len(missing)
             self.observer.stage(label, [stage.seed for stage in missing], cached, number, len(unfinished))
@@ -59,7 +63,7 @@ class Runner:
             self.observer.finished(label, spent.seconds, spent.compile_seconds)
 
     def _missing(self, stages: Sequence[Stage]) -> list[Stage]:
-        return [stage for stage in stages if not self.store.has(stage)]
+        return [stage for stage, has in zip(stages, self.store.have(stages), strict=True) if not has]
 
     def read(self, stage: Stage) -> Any:
         """What a stage came to; `Diverged` where it or anything that it needs has."""
@@ -106,24 +110,46 @@ class Runner:
         return self.functions.setdefault(name, functools.partial(stage.function, **stage.settings))
 
     def _one_by_one(self, stages: list[Stage]) -> None:
-        # The first compiles for all. A small network keeps no CPU of several cores busy: there the others share it.
-        self._one(stages[0], beside=1)
-        count = min(len(stages) - 1, os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
-        if len(stages) > 1:
-            with futures.ThreadPoolExecutor(count) as pool:
-                started = [pool.submit(self._one, stage, beside=count) for stage in stages[1:]]
-                futures.wait(started, return_when=futures.FIRST_EXCEPTION)
-                pool.shutdown(cancel_futures=True)
-            for future in started:
-                if not future.cancelled():
-                    future.result()
+        meshes: list[Any] = sharding.rows() if len(stages) > 1 else []
+        if sharding.current() is None:
+            # The first compiles for all. A small network keeps no CPU of several cores busy: there the others share it.
+            self._one(stages[0], beside=1)
+            stages = stages[1:]
+            meshes = [None] * ((os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1)
+        self._on_meshes(stages, meshes or [sharding.current()])
+
+    def _on_meshes(self, stages: list[Stage], meshes: list[Any]) -> None:
+        """Each by itself, on the next of them that is free."""
+        beside, free = min(len(meshes), len(stages)), queue.SimpleQueue[Any]()
+        for mesh in meshes:
+            free.put(mesh)
+
+        def one(stage: Stage) -> None:
+            mesh = free.get()
+            try:
+                with sharding.use(mesh):  # which a thread does not inherit
+                    self._one(stage, beside=beside)
+            finally:
+                free.put(mesh)
+
+        if beside < 2:
+            for stage in stages:
+                one(stage)
+            return
+        with futures.ThreadPoolExecutor(beside) as pool:
+            started = [pool.submit(one, stage) for stage in stages]
+            futures.wait(started, return_when=futures.FIRST_EXCEPTION)
+            pool.shutdown(cancel_futures=True)
+        for future in started:
+            if not future.cancelled():
+                future.result()
 
     def _one(self, stage: Stage, *, beside: int) -> None:
         """beside: how many run at the same time, and share the seconds."""
         watch = _Watch(self.store, [stage], self.observer)
         with _timing.timed() as spent, training.monitored(watch):
             try:
-                result = jax.device_get(self._function(stage)(**self._arguments(stage)))
+                result = sharding.fetch(self._function(stage)(**self._arguments(stage)))
             except training.NonFiniteLossError as error:
                 result = Diverged(stage.label, stage.seed, error.step)
         earlier = Spent(watch.earlier.seconds * beside, watch.earlier.compile_seconds * beside)
@@ -132,27 +158,32 @@ class Runner:
 
     def _side_by_side(self, stages: list[Stage]) -> None:
         arguments = [self._arguments(stage) for stage in stages]
+        with sharding.use(sharding.for_seeds()):
+            self._together(stages, arguments)
+
+    def _together(self, stages: list[Stage], arguments: list[Arguments]) -> None:
         # vmap over one seed rounds otherwise than over several: one alone runs twice.
-        padded = arguments * 2 if len(arguments) == 1 else arguments
+        count = sharding.count_of_seeds(max(2, len(arguments)))
+        padded = [arguments[i % len(arguments)] for i in range(count)]
         structure = jax.tree.structure(arguments[0])
         # jax takes the entries of a dict in the order of their names.
         inputs = sorted(stages[0].inputs.items())
         axes = tuple(axis for name, given in inputs for axis in _axes(given, arguments[0][name]))
         # What all seeds share is passed once, not stacked.
         leaves = zip(axes, *map(jax.tree.leaves, padded), strict=True)
-        stacked = [values[0] if axis is None else _stack(*values) for axis, *values in leaves]
+        stacked = [values[0] if axis is None else sharding.spread(_stack(*values)) for axis, *values in leaves]
         # Over leaves, because vmap fills the structures of in_axes with place-holders of no type. Not compiled as a
         # whole: between the segments of its loops it can be looked at, saved and stopped.
         function = jax.vmap(_over_leaves(_with_failures(self._function(stages[0])), structure), in_axes=axes)
         watch = _Watch(self.store, stages, self.observer)
         with _timing.timed() as spent, training.monitored(watch):
-            results, failed = jax.device_get(function(*stacked))
+            results, failed = sharding.fetch(function(*stacked))
         for i, stage in enumerate(stages):
             steps = [int(step) for step in failed[i] if step >= 0]
             diverged = Diverged(stage.label, stage.seed, steps[0]) if steps else None
             result = jax.tree.map(lambda leaf, i=i: leaf[i], results)
             self._keep(stage, diverged or result, spent, watch.earlier, len(stages))
-        shutil.rmtree(watch.place, ignore_errors=True)
+        self.store.remove(watch.place)
         self._stop_if_asked(stages[-1])
 
     def _keep(self, stage: Stage, result: Any, spent: Spent, earlier: Spent, shared: int) -> None:
@@ -167,8 +198,13 @@ class Runner:
         self.store.put(stage, Made(result, Spent(seconds, compile_seconds)))
 
     def _stop_if_asked(self, stage: Stage) -> None:
-        if self.observer.should_stop():
+        if _asked_to_stop(self.observer):
             raise InterruptedRunError(f"stopped after {stage.label}")
+
+
+def _asked_to_stop(observer: Observer) -> bool:
+    """Of any process."""
+    return sharding.anywhere(observer.should_stop())
 
 
 def _axes(given: _graph.Input, value: Any) -> tuple[int | None, ...]:
@@ -211,7 +247,7 @@ class _Watch:
     def start(self, template: training.Fit, steps: int) -> tuple[training.Fit, int] | None:
         self.loops += 1
         place = self._loop()
-        if not checkpoint.exists(place):
+        if not sharding.agree(checkpoint.exists(place)):
             return None
         left = checkpoint.load(place, {"fit": template, "step": np.zeros((), np.int64)})
         meta = checkpoint.read_meta(place)
@@ -224,15 +260,16 @@ class _Watch:
     def segment(self, state: training.Fit, step: int, steps: int, loss: np.ndarray) -> None:
         for stage, last in zip(self.stages, np.atleast_1d(loss), strict=False):  # one alone is there twice
             self.observer.progress(stage.label, stage.seed, step, steps, float(last))
-        stop = self.observer.should_stop()
+        stop = _asked_to_stop(self.observer)
         # A finished loop is kept too: the stage may have another one to go.
-        if stop or step == steps or time.monotonic() - self.saved > SAVE_EVERY_SECONDS:
+        late = bool(sharding.agree(time.monotonic() - self.saved > SAVE_EVERY_SECONDS))
+        if stop or step == steps or late:
             spent = _timing.since(self.began)
             meta = {
                 "seconds": self.earlier.seconds + spent.seconds,
                 "compile_seconds": self.earlier.compile_seconds + spent.compile_seconds,
             }
-            checkpoint.save(self._loop(), {"fit": state, "step": np.asarray(step, np.int64)}, meta)
+            _stages.save(self._loop(), {"fit": state, "step": np.asarray(step, np.int64)}, meta)
             self.saved = time.monotonic()
         if stop:
             raise InterruptedRunError(f"stopped in {self._name()}, at step {step} of {steps}")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from mcu_jax import checkpoint
+from mcu_jax import checkpoint, sharding
 from mcu_jax.runs import _config, _environment
 from mcu_jax.runs._graph import Stage
 from mcu_jax.runs._timing import Spent
@@ -53,6 +53,10 @@ class Store:
     def has(self, stage: Stage) -> bool:
         return checkpoint.exists(self.place(stage))
 
+    def have(self, stages: Sequence[Stage]) -> list[bool]:
+        """Of each, whether it is finished; the same in all processes."""
+        return [bool(has) for has in sharding.agree([self.has(stage) for stage in stages])]
+
     def get(self, stage: Stage) -> Made:
         """Raises DamagedCheckpointError where it is not as it was saved, or is another stage."""
         place = self.place(stage)
@@ -74,9 +78,13 @@ class Store:
             "values": values,
             "environment": _environment.environment(),
         }
-        checkpoint.save(self.place(stage), {} if stage.values or diverged is not None else made.result, meta)
-        for left in self.partials(stage):
-            shutil.rmtree(left, ignore_errors=True)
+        save(self.place(stage), {} if stage.values or diverged is not None else made.result, meta)
+        self.remove(*self.partials(stage))
+
+    def remove(self, *places: pathlib.Path) -> None:
+        if sharding.is_first():
+            for place in places:
+                shutil.rmtree(place, ignore_errors=True)
 
     def damaged(self, stage: Stage) -> Iterator[checkpoint.DamagedCheckpointError]:
         """What of the stage, finished or in progress, is not as it was saved."""
@@ -87,6 +95,14 @@ class Store:
                 check()
             except checkpoint.DamagedCheckpointError as error:
                 yield error
+
+
+def save(place: pathlib.Path, tree: Any, meta: dict[str, Any]) -> None:
+    """`checkpoint.save`, by one of the processes for all."""
+    whole = sharding.fetch(tree)
+    if sharding.is_first():
+        checkpoint.save(place, whole, meta)
+    sharding.wait(str(place))
 
 
 def read(place: pathlib.Path) -> tuple[dict[str, Any], Any]:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mcu_jax import methods, metrics, models, outputs, paths, registry, rules, sources, splits
+from mcu_jax import methods, metrics, models, outputs, paths, registry, rules, sharding, sources, splits
 from mcu_jax.base import Batch, Evaluation, Params, Problem
 from mcu_jax.runs import _config, _directory, _graph
 from mcu_jax.runs._graph import Leaf, Stage
@@ -153,7 +153,8 @@ def replicates(
     config, data, pool = resolved.config, resolved.data, resolved.pool
     _check_classes(resolved, pool[1])
     requests = (None, *fractions)
-    examples = functools.cache(lambda: jax.tree.map(jnp.asarray, dict(data.examples)))
+    on_mesh = functools.cache(lambda mesh: jax.tree.map(jnp.asarray, dict(data.examples)))
+    examples = lambda: on_mesh(sharding.current())  # noqa: E731
     made = [
         Replicate(
             resolved, seed, {share: _indices(directory, resolved, pool, seed, share) for share in requests}, examples

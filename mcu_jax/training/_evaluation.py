@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +41,7 @@ def refresh(problem: Problem, params: Params, *, batch_size: int = 500, limit: i
     rows = jnp.asarray(problem.retain)[chosen]
 
     def moments(batch_rows: Array) -> Stats:
-        return outputs.forward(problem, params, sources.take(problem.data, batch_rows))[1]
+        return outputs.forward(problem, params, sharding.share_out(sources.take(problem.data, batch_rows)))[1]
 
     if not jax.tree.leaves(jax.eval_shape(moments, rows[0])):
         return {}
@@ -72,17 +71,17 @@ def pool(stats: Stats) -> Stats:
 
 def gradient(problem: Problem, params: Params, rows: Rows, stats: Stats, *, batch_size: int = 128) -> Params:
     """Σ over batches of these examples of the gradient of the batch's mean cross-entropy, in evaluation mode."""
-    return _over_batches(problem, params, rows, stats, batch_size, _same, sharding.current())
+    return _over_batches(problem, params, rows, stats, batch_size, _same)
 
 
 def mean_gradient(problem: Problem, params: Params, rows: Rows, stats: Stats, *, batch_size: int = 128) -> Params:
     """Gradient of the mean cross-entropy of these examples, in evaluation mode."""
-    return _over_batches(problem, params, rows, stats, batch_size, _portion, sharding.current())
+    return _over_batches(problem, params, rows, stats, batch_size, _portion)
 
 
 def squared_gradient(problem: Problem, params: Params, rows: Rows, stats: Stats, *, batch_size: int = 128) -> Params:
     """Mean over batches of these examples of the squared batch gradient, in evaluation mode: a diagonal Fisher."""
-    total = _over_batches(problem, params, rows, stats, batch_size, _square, sharding.current())
+    total = _over_batches(problem, params, rows, stats, batch_size, _square)
     return optax.tree.scale(1 / -(-len(rows) // batch_size), total)
 
 
@@ -100,7 +99,7 @@ def _square(grads: Array, share: Array) -> Array:
     return jnp.square(grads)
 
 
-@functools.partial(jax.jit, static_argnames=("batch_size", "transform", "mesh"))
+@functools.partial(jax.jit, static_argnames=("batch_size", "transform"))
 def _over_batches(
     problem: Problem,
     params: Params,
@@ -108,7 +107,6 @@ def _over_batches(
     stats: Stats,
     batch_size: int,
     transform: Callable[[Array, Array], Array],
-    mesh: Any,
 ) -> Params:
     """Sum over the batches of transform(gradient, the batch's share of the examples)."""
 
@@ -118,7 +116,7 @@ def _over_batches(
 
     def add(total: Params, chosen: tuple[Array, Array]) -> tuple[Params, None]:
         batch_rows, weights = chosen
-        batch, weights = sharding.share_out((sources.take(problem.data, batch_rows), weights), mesh)
+        batch, weights = sharding.share_out((sources.take(problem.data, batch_rows), weights))
         grads = jax.grad(loss)(params, batch, weights)
         share = jnp.sum(weights) / len(rows)
         return optax.tree.add(total, jax.tree.map(lambda g: transform(g, share), grads)), None

@@ -134,7 +134,8 @@ def loop(
     outputs.check_rows(
         data, {f"rows of stream {i}": stream.rows for i, stream in enumerate(streams) if len(stream.rows)}
     )
-    advance = functools.partial(_compiled, batch_size=batch_size, mesh=sharding.current())
+    start, arguments = sharding.split(start), (sharding.split(arguments[0]), *arguments[1:])
+    advance = functools.partial(_compiled, batch_size=batch_size)
     result = _segments(start, lambda fit, first, last: advance(fit, *arguments, first, last, steps), steps)
     if int(result.failed) >= 0:
         raise NonFiniteLossError(int(result.failed))
@@ -151,25 +152,24 @@ def _segments(result: Fit, advance: Callable[[Fit, int, int], Fit], steps: int) 
     # A segment gives its input's memory to its output; the first must not take that of the caller's parameters.
     result = jax.tree.map(jnp.copy, result)
     if monitor and (left := monitor.start(result, steps)):
-        result, done = left
+        result, done = sharding.split(left[0]), left[1]
     while done < steps and bool(jnp.any(result.failed < 0)):
         began = time.perf_counter()
         until = min(done + length, steps)
         result = jax.block_until_ready(advance(result, done, until))
         # A segment's length never changes a result: it only sets how soon one can look in, or stop.
         seconds = time.perf_counter() - began
-        length = max(1, min(2 * length, int(length * SEGMENT_SECONDS / max(seconds, 1e-6))))
+        length = int(sharding.agree(max(1, min(2 * length, int(length * SEGMENT_SECONDS / max(seconds, 1e-6))))))
         done = until
         if monitor and bool(jnp.any(result.failed < 0)):
-            monitor.segment(result, done, steps, np.asarray(result.losses[..., done - 1]))
+            monitor.segment(result, done, steps, sharding.fetch(result.losses[..., done - 1]))
     return result
 
 
 def _traced(start: Fit, arguments: tuple[Partial, tuple, Any, RandomKey], steps: int, batch_size: int) -> Fit:
     """One scan; but under a vmap alone, and with a monitor, segments of the loops side by side."""
-    mesh = sharding.current()
     if _monitor.get() is None:
-        return _steps(start, *arguments, 0, steps, steps, batch_size=batch_size, mesh=mesh)
+        return _steps(start, *arguments, 0, steps, steps, batch_size=batch_size)
     # Over leaves, because place-holders of no type would fill the structures.
     (states, form), (leaves, structure) = jax.tree.flatten(start), jax.tree.flatten(arguments)
 
@@ -177,14 +177,14 @@ def _traced(start: Fit, arguments: tuple[Partial, tuple, Any, RandomKey], steps:
     def loops(states: list, leaves: list) -> list:
         update, streams, data, key = jax.tree.unflatten(structure, leaves)
         start = jax.tree.unflatten(form, states)
-        result = _steps(start, update, streams, data, key, 0, steps, steps, batch_size=batch_size, mesh=mesh)
+        result = _steps(start, update, streams, data, key, 0, steps, steps, batch_size=batch_size)
         return jax.tree.leaves(result)
 
     @loops.def_vmap
     def together(count: int, batched: Any, states: list, leaves: list) -> tuple[list, list]:
         axes = tuple(0 if is_batched else None for is_batched in batched[1])
         first = [x if is_batched else jnp.stack([x] * count) for x, is_batched in zip(states, batched[0], strict=True)]
-        advance = functools.partial(_together, structure=structure, axes=axes, batch_size=batch_size, mesh=mesh)
+        advance = functools.partial(_together, structure=structure, axes=axes, batch_size=batch_size)
         fit = jax.tree.unflatten(form, first)
         if trees.is_traced(fit, leaves):
             result = advance(fit, leaves, 0, steps, steps)
@@ -223,7 +223,6 @@ def _steps(
     total: Any,
     *,
     batch_size: int,
-    mesh: Any,
 ) -> Fit:
     """From the first step to the last, of `total` of the whole loop."""
     sizes = [len(stream.rows) for stream in streams]
@@ -246,7 +245,7 @@ def _steps(
             for i in range(len(streams))
         )
         batches = tuple(
-            sharding.share_out(_batch(stream, data, orders[i], step % per_epoch[i], batches_each[i]), mesh)
+            sharding.share_out(_batch(stream, data, orders[i], step % per_epoch[i], batches_each[i]))
             for i, stream in enumerate(streams)
         )
         step = jnp.asarray(step, jnp.int32)
@@ -256,16 +255,16 @@ def _steps(
         apply = fine & (result.failed < 0)
         failed = jnp.where((result.failed < 0) & ~fine, now.step, result.failed)
         kept = result.losses.at[step].set(loss.astype(jnp.float32))
-        return Fit(optax.tree.where(apply, state, result.state), kept, failed), orders
+        return Fit(sharding.split(optax.tree.where(apply, state, result.state)), kept, failed), orders
 
     orders = tuple(jnp.zeros(n * size, jnp.int32) for n, size in zip(per_epoch, batches_each, strict=True))
     return jax.lax.fori_loop(first, last, body, (start, orders))[0]
 
 
-_compiled = jax.jit(_steps, static_argnames=("batch_size", "mesh"), donate_argnums=0)
+_compiled = jax.jit(_steps, static_argnames=("batch_size",), donate_argnums=0)
 
 
-@functools.partial(jax.jit, static_argnames=("structure", "axes", "batch_size", "mesh"), donate_argnums=0)
+@functools.partial(jax.jit, static_argnames=("structure", "axes", "batch_size"), donate_argnums=0)
 def _together(
     start: Fit,
     leaves: list[Array],
@@ -276,13 +275,12 @@ def _together(
     structure: Any,
     axes: tuple,
     batch_size: int,
-    mesh: Any,
 ) -> Fit:
     """The same steps of several loops side by side; leaves and axes: of the arguments of `_steps`."""
 
     def one(start: Fit, *leaves: Array) -> Fit:
         update, streams, data, key = jax.tree.unflatten(structure, leaves)
-        return _steps(start, update, streams, data, key, first, last, total, batch_size=batch_size, mesh=mesh)
+        return _steps(start, update, streams, data, key, first, last, total, batch_size=batch_size)
 
     return jax.vmap(one, in_axes=(0, *axes))(start, *leaves)
 
