@@ -50,7 +50,7 @@ def numbers(directory: pathlib.Path) -> list:
 
 def test_flags_and_settings_are_the_same() -> None:
     assert dataclass_flags() == set(cli._flags(runs.Config, cli._Own).__annotations__) - {
-        *("config", "quiet", "dry_run", "device", "repair", "no_compile_cache"),
+        *("config", "quiet", "dry_run", "device", "repair", "mesh", "processes", "no_compile_cache"),
     }
     assert SMALL == {
         "train_size": 60, "validation_size": 40, "train": {"epochs": 3}, "steps": 6, "points": 5, "seeds": [0, 1],
@@ -62,6 +62,24 @@ def dataclass_flags() -> set[str]:
     return {field.name for field in dataclasses.fields(runs.Config)}
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--mesh", "data=9"], "the mesh data=9 takes 9 devices, and there are 8: ask for fewer"),
+        (["--mesh", "batch=2"], "a mesh is AXIS=DEVICES,…, as data=4,map=2: data shares every batch"),
+        (["--mesh", "data=3"], "train.batch_size is 32, which 3 devices do not divide"),
+        (["--mesh", "data=4", "--baselines", "npo:batch_size=30"], "npo:batch_size=30: batch_size is 30, which 4"),
+        (["--processes", "here"], "processes are told of each other by auto, or HOST:PORT,PROCESSES,NUMBER"),
+    ],
+)
+def test_devices_that_cannot_be_are_refused(
+    flags: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+) -> None:
+    assert cli.run(["unlearn", *flags, "--out", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err.startswith(f"mcu-jax: {said}")
+    assert not (tmp_path / "run").exists()
+
+
 # Help and lists
 
 
@@ -71,7 +89,7 @@ def test_help_shows_every_flag_and_nothing_internal(capsys: pytest.CaptureFixtur
     flags = """dataset data-dir data original recipe sample device repair
     train-size validation-size model train.epochs train.lr train.batch-size forget pre
     baselines beta path steps lr curve mask.kind mask.keep mask.retain-filter rule points seeds out stages
-    quiet dry-run config no-compile-cache"""
+    quiet dry-run config mesh processes no-compile-cache"""
     for flag in flags.split():
         assert re.search(rf"--{flag}\s", shown), flag
     assert "None" not in shown
@@ -165,7 +183,18 @@ CONNECT = "connect --train-size 60 --validation-size 40 --train.epochs 3 --a neg
 CONNECT += " --also mia continued relearning --steps 4 --points 5 --retrains 2 --seeds 0 1"
 
 
-SHARED = {"config", "quiet", "dry-run", "device", "repair", "no-compile-cache", "train.epochs", "train.lr"}
+SHARED = {
+    "config",
+    "quiet",
+    "dry-run",
+    "device",
+    "repair",
+    "mesh",
+    "processes",
+    "no-compile-cache",
+    "train.epochs",
+    "train.lr",
+}
 SHARED |= {"train.batch-size"}
 """Flags of every job."""
 
