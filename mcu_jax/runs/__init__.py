@@ -9,6 +9,7 @@ from mcu_jax.runs._observer import InterruptedRunError, Observer, Silent
 from mcu_jax.runs._progress import Progress
 from mcu_jax.runs._settings import ConfigError, Train, read_yaml, settings
 from mcu_jax.runs._stages import Diverged
+from mcu_jax.runs._sweep import SweepError, sweep
 from mcu_jax.runs._tidy import read_results, read_table
 from mcu_jax.runs._tune_config import TuneConfig
 from mcu_jax.runs._unlearn_config import Config, MaskConfig, resolve
@@ -24,6 +25,7 @@ __all__ = [
     "Progress",
     "Run",
     "Silent",
+    "SweepError",
     "Train",
     "TuneConfig",
     "connect",
@@ -39,6 +41,7 @@ __all__ = [
     "read_yaml",
     "resolve",
     "settings",
+    "sweep",
     "tune",
     "unlearn",
 ]

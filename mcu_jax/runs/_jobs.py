@@ -129,6 +129,16 @@ def tune(
     return made._replace(failures=tuple(each for each in made.failures if each.label not in tried), recipe=file)
 
 
+def run(config: _settings.Settings) -> Run:
+    """The job of a configuration, whichever it is."""
+    if isinstance(config, TuneConfig):
+        return tune(config)
+    if isinstance(config, ConnectConfig):
+        return connect(config)
+    assert isinstance(config, Config)
+    return unlearn(config)
+
+
 def resolver(config: _settings.Settings) -> Callable[..., Any]:
     """What resolves a configuration of its kind."""
     return _JOBS[type(config)].resolve
