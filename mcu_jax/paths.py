@@ -83,11 +83,11 @@ def _convolves(structure: Any, types: tuple[Any, ...]) -> bool:
 
 
 def convolves(f: Callable[..., Any], *arguments: Any) -> bool:
-    """Whether f(*arguments) holds a convolution, XLA's or the built-in models' own."""
+    """Whether f(*arguments) holds a convolution, in whatever form it will be computed."""
 
     def search(jaxpr: Any) -> bool:
         for equation in jaxpr.eqns:
-            if {equation.primitive.name, equation.params.get("name")} & {"conv_general_dilated", "matmul_convolution"}:
+            if equation.primitive.name == "conv_general_dilated":
                 return True
             for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")):
                 inner = getattr(inner, "jaxpr", inner)

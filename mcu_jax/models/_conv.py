@@ -1,16 +1,16 @@
-"""A 2-D convolution whose gradients are as fast inside `lax.scan` as outside on a CPU.
+"""A 2-D convolution in forms that are fast on a CPU, also inside `lax.scan`, and XLA's own elsewhere.
 
 XLA's CPU backend falls back to a naive loop for the gradients of a convolution inside a while loop, tens of
-times slower: experiments/benchmarks/conv_in_scan.py. Here the weight gradient is one matmul per kernel
+times slower: experiments/benchmarks/conv_in_scan.py. There the weight gradient is one matmul per kernel
 position, and the input gradient a plain convolution of the padded gradient. On images of one to three channels,
 and with strides, the convolution itself is one matmul, and so are its gradients, there faster than XLA's on a CPU:
-experiments/benchmarks/evaluation.py.
+experiments/benchmarks/evaluation.py. Which form it is, is decided when a program is lowered for a platform.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -42,14 +42,32 @@ def conv(
         raise NotImplementedError("conv has neither groups nor dilation; use a plain nn.Conv for these")
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
-    pads = tuple((low, high) for low, high in padding)
-    if x.shape[-1] <= _FEW_CHANNELS or max(strides) > 1:
-        return matmul_convolution(x, kernel, tuple(strides), pads)
-    return _conv(x, kernel, pads)
+    return _conv(x, kernel, tuple(strides), tuple((low, high) for low, high in padding))
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))  # so that `paths.convolves` knows it by name
-def matmul_convolution(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> Array:
+    return _value(x, kernel, strides, pads)
+
+
+def _value(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> Array:
+    own = functools.partial(plain, strides=strides, pads=pads)
+    if not _is_matmul(x, strides):
+        return own(x, kernel)
+    return lax.platform_dependent(x, kernel, cpu=functools.partial(_matmul, strides=strides, pads=pads), default=own)
+
+
+def _is_matmul(x: Array, strides: tuple[int, ...]) -> bool:
+    """Whether on a CPU the convolution as a whole is one."""
+    return x.shape[-1] <= _FEW_CHANNELS or max(strides) > 1
+
+
+def plain(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> Array:
+    """XLA's convolution."""
+    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_LAYOUT)
+
+
+def _matmul(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> Array:
     kh, kw, c, d = kernel.shape
     return jnp.concatenate(_slices(x, (kh, kw), strides, pads), -1) @ kernel.reshape(kh * kw * c, d)
 
@@ -62,27 +80,30 @@ def _slices(x: Array, window: tuple[int, ...], strides: tuple[int, ...], pads: _
     return [x[:, i : i + sees_h : strides[0], j : j + sees_w : strides[1]] for i in range(kh) for j in range(kw)]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _conv(x: Array, kernel: Array, pads: _Pads) -> Array:
-    return plain(x, kernel, pads)
-
-
-def plain(x: Array, kernel: Array, pads: _Pads) -> Array:
-    """XLA's convolution of stride 1."""
-    return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_LAYOUT)
-
-
-def _forward(x: Array, kernel: Array, pads: _Pads) -> tuple[Array, tuple[Array, Array]]:
+def _forward(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> tuple[Array, tuple[Array, Array]]:
     # Not _conv: a Hessian product differentiates this rule forward, which a custom_vjp refuses.
-    return plain(x, kernel, pads), (x, kernel)
+    return _value(x, kernel, strides, pads), (x, kernel)
 
 
-def _backward(pads: _Pads, residuals: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+def _backward(
+    strides: tuple[int, ...], pads: _Pads, residuals: tuple[Array, Array], grad: Array
+) -> tuple[Array, Array]:
     x, kernel = residuals
+
+    def of(form: Callable[..., Array]) -> Callable[..., tuple[Array, Array]]:
+        """The gradients that jax makes of a form."""
+        return lambda x, kernel, grad: jax.vjp(functools.partial(form, strides=strides, pads=pads), x, kernel)[1](grad)
+
+    own = of(_matmul) if _is_matmul(x, strides) else functools.partial(_gradients, pads=pads)
+    return lax.platform_dependent(x, kernel, grad, cpu=own, default=of(plain))
+
+
+def _gradients(x: Array, kernel: Array, grad: Array, *, pads: _Pads) -> tuple[Array, Array]:
+    """Of a convolution of stride 1."""
     slices = _slices(x, kernel.shape[:2], (1, 1), pads)
     weights = jnp.stack([jnp.einsum("nhwc,nhwd->cd", part, grad) for part in slices]).reshape(kernel.shape)
     mirrored = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in zip(kernel.shape[:2], pads, strict=True))
-    return plain(grad, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), mirrored), weights
+    return plain(grad, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), (1, 1), mirrored), weights
 
 
 _conv.defvjp(_forward, _backward)
