@@ -301,7 +301,10 @@ def _use(device: str) -> None:
         if found == device:
             return
     jax.config.update("jax_platforms", before)
-    raise runs.ConfigError(f"jax has no {device} in this process, it runs on {found}. {why}".strip())
+    raise runs.ConfigError(
+        f"jax has no {device} in this process, it runs on {found}: install the build of jax that knows it, or leave "
+        f"--device out. {why}".strip()
+    )
 
 
 @dataclasses.dataclass(frozen=True)

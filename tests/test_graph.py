@@ -57,13 +57,14 @@ def _value(value: Any) -> str:
     if hasattr(value, "dtype") and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         return checkpoint.digest(jax.random.key_data(value))
     weights = jax.eval_shape(lambda: outputs.init(value.model, jax.random.key(0), value.data, value.retain))
-    return f"{checkpoint.digest(value)} {weights} {value.num_classes} {value.augment} {value.forget_test is None}"
+    told = f"{weights} {value.num_classes} {value.augment} {value.forget_test is None}"
+    return f"{checkpoint.digest(value)} {id(value.model)} {told}"
 
 
 CHANGES: list[dict[str, Any]] = [
     {"forget": "random:0.3"}, {"forget": "class:3"}, {"train_size": 50}, {"validation_size": 30}, {"seeds": [1, 2]},
     {"points": 6}, {"train": {"epochs": 4}}, {"train": {"epochs": 3, "batch_size": 16}}, {"steps": 8}, {"lr": 0.01},
-    {"model": "mlp:hidden=[8]"},
+    {"model": "mlp:hidden=[8]"}, {"precision": "bfloat16"}, {"precision": "float32"},
 ]  # fmt: skip
 OF_UNLEARN: list[dict[str, Any]] = [
     {"pre": "npo"}, {"pre": "random_label:lr=0.01"}, {"beta": 0.3}, {"curve": "polychain"}, {"curve": "bezier:bends=2"},

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx as flax_nnx
+from flax.nnx.nn import dtypes
 from jaxtyping import Array, Float
 
 from mcu_jax import base
@@ -26,6 +27,9 @@ def nnx(
     """
     copy = flax_nnx.clone(module)
     copy.set_attributes(flax_nnx.BatchNorm, momentum=0.0, raise_if_not_found=False)
+    for _, layer in flax_nnx.iter_modules(copy):
+        if isinstance(layer, flax_nnx.BatchNorm) and layer.promote_dtype is dtypes.promote_dtype:
+            layer.promote_dtype = _promote
     kinds = (flax_nnx.Param, flax_nnx.BatchStat, flax_nnx.RngState)
     parts: tuple[Any, ...] = flax_nnx.split(copy, *kinds, ...)
     graph, weights, moments, random, others = parts
@@ -53,6 +57,11 @@ def nnx(
 
     model = _adapt.adapt(apply, init=None if init is None else fresh, name=name)
     return model, _as_dict(weights), _as_dict(moments)
+
+
+def _promote(values: Any, /, *, dtype: Any = None, **options: Any) -> Any:
+    """Without a dtype each as it is, as in Linen: moments in float32 would make all of a cheaper layer float32."""
+    return values if dtype is None else dtypes.promote_dtype(values, dtype=dtype, **options)
 
 
 def _as_dict(state: Any) -> dict[str, Any]:

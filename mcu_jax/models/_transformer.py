@@ -22,7 +22,8 @@ class Attention(nn.Module):
         qkv = nn.Dense(3 * d, name="qkv")(x).reshape(n, t, 3, self.heads, d // self.heads)
         query, key, value = (qkv[:, :, i] for i in range(3))
         scores = jnp.einsum("nqhc,nkhc->nhqk", query, key) / jnp.sqrt(d / self.heads).astype(x.dtype)
-        weights = jax.nn.softmax(scores if bias is None else scores + bias)
+        scores = scores.astype(jnp.promote_types(x.dtype, jnp.float32))
+        weights = jax.nn.softmax(scores if bias is None else scores + bias).astype(x.dtype)
         return nn.Dense(d, name="proj")(jnp.einsum("nhqk,nkhc->nqhc", weights, value).reshape(n, t, d))
 
 

@@ -42,8 +42,9 @@ class _Names(textwrap.TextWrapper):
 
 
 def describe(config: Mapping[str, Any], seeds: int, *, request: bool = True) -> str:
-    """`digits, mlp, forget random:0.2, 5 seeds`."""
-    asked = [f"forget {_file_name(config['forget'])}"] if request else []
+    """`digits, mlp, forget random:0.2, 5 seeds`; the precision too, where it is not float32."""
+    asked = [config["precision"]] if "precision" in config else []
+    asked += [f"forget {_file_name(config['forget'])}"] if request else []
     return ", ".join([config["dataset"], _file_name(config["model"]), *asked, plural(seeds, "seed")])
 
 

@@ -28,7 +28,7 @@ from mcu_jax import (
     text,
 )
 from mcu_jax.runs import _files, _own, _recipe_file, _recipes
-from mcu_jax.runs._settings import BROUGHT, PLACES, POINTS, AnySettings, ConfigError, Settings, Train
+from mcu_jax.runs._settings import BROUGHT, FLOAT32, PLACES, POINTS, AnySettings, ConfigError, Settings, Train
 
 MOST_BENDS = 64
 WIDEST = 65_536
@@ -146,7 +146,8 @@ def named(config: AnySettings, brought: Brought) -> AnySettings:
         if brought.model is not None:
             raise ConfigError("a model of your own needs a name that tells it from others: Config(model='my-net-1')")
         model = "mlp" if _is_own_data(config, brought) else _recipes.MODELS.get(dataset, "cnn")
-    return dataclasses.replace(config, dataset=dataset, model=model)
+    precision = None if config.precision == FLOAT32 else config.precision  # one run, whether it is asked for or not
+    return dataclasses.replace(config, dataset=dataset, model=model, precision=precision)
 
 
 def _is_own_data(config: Settings, brought: Brought) -> bool:
@@ -229,6 +230,8 @@ def common(config: Settings, brought: Brought, recipe: Mapping[str, Any]) -> dic
         model, digests["model"] = _own.model(str(config.model), num_classes)
     else:
         model = getattr(models, name)(num_classes=num_classes, **options)
+    if config.precision is not None:
+        model = models.in_bfloat16(model)
     reported = () if config.KIND == "tune" else config.seeds
     if config.recipe is None and "file" in recipe:
         _recipe_file.refuse_seeds(f"the recipe of {text.plain(config.dataset)}", recipe["file"], reported)

@@ -38,6 +38,8 @@ SEEDS = Range(
 )
 FEW = Range("at most 100 of them", lambda items: len(items) <= 100)
 """Every method meets every other one in a grid."""
+FLOAT32 = "float32"
+PRECISION = Range("float32 or bfloat16", (FLOAT32, "bfloat16").__contains__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +91,12 @@ class Settings:
         "NAME or NAME:key=value, as preresnet:depth=20, or FILE.py:NAME, a function there that returns a Model "
         "(default: the data set's).",
     ] = None
+    precision: Annotated[
+        str | None,
+        PRECISION,
+        "float32, or bfloat16: the network computes in it, cheaper on a GPU or TPU, while parameters, losses, "
+        "BatchNorm's moments and what an optimiser keeps stay float32 (default: float32).",
+    ] = None
     original: Annotated[
         str | None,
         "Weights to unlearn from, in place of training for every seed: a checkpoint as export writes it, "
@@ -125,7 +133,7 @@ NOT_SETTINGS = ("kind", "resolved", "digests")
 PLACES = ("out", "stages", "data_dir", "to")
 """Where things are, which changes no result."""
 
-BROUGHT = ("data", "original", "sample", "recipe")
+BROUGHT = ("data", "original", "sample", "recipe", "precision")
 """What a configuration tells only where it is asked for."""
 
 

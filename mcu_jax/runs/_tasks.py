@@ -87,6 +87,8 @@ class Replicate:
                 "augment": data.augment and data.augment.__name__,
                 **dict(zip(Rows._fields, digests, strict=True)),
             }
+            if self.resolved.config.precision is not None:
+                identity["precision"] = self.resolved.config.precision
             self.tasks[tuple(digests)] = Leaf(identity, lambda: self.problem(rows), self._axes(rows))
         return self.tasks[tuple(digests)]
 
