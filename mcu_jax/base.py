@@ -54,6 +54,7 @@ PositiveFraction = Range("a fraction in (0, 1]", lambda x: 0 < x <= 1)
 Decay = Range("a number in [0, 1)", lambda x: 0 <= x < 1)
 Count = Range("a whole number above 0 and below 2**31", lambda n: 0 < n < 2**31)
 Whole = Range("a whole number from 0 on and below 2**31", lambda n: 0 <= n < 2**31)
+Switch = Range("true or false", lambda value: isinstance(value, bool))
 
 
 class OneOf(NamedTuple):

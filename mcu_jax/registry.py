@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from mcu_jax import text
-from mcu_jax.base import Named, OneOf, Range, Real, Search, UserError
+from mcu_jax.base import Named, OneOf, Range, Real, Search, Switch, UserError
 
 
 class UnknownNameError(UserError):
@@ -104,14 +104,16 @@ def _options(function: Callable) -> dict[str, _Option]:
     options = {}
     for parameter in inspect.signature(function).parameters.values():
         default = parameter.default
-        if parameter.kind != parameter.KEYWORD_ONLY or isinstance(default, bool) or default is parameter.empty:
+        hint = hints.get(parameter.name)
+        is_inner = isinstance(default, bool) and Switch not in getattr(hint, "__metadata__", ())
+        if parameter.kind != parameter.KEYWORD_ONLY or is_inner or default is parameter.empty:
             continue
         if hasattr(default, "_fields"):
             inner = typing.get_type_hints(type(default), include_extras=True)
             for field, value in default._asdict().items():
                 options[field] = _option(value, inner[field], parameter.name)
         else:
-            options[parameter.name] = _option(default, hints.get(parameter.name), None)
+            options[parameter.name] = _option(default, hint, None)
     return options
 
 
@@ -212,6 +214,10 @@ def _as_text(value: Any, named: Named | None) -> Any:
 
 
 def _as(value: Any, default: Any, bounds: Range, where: str) -> Any:
+    if isinstance(default, bool):
+        if isinstance(value, bool):
+            return value
+        raise UserError(f"{where} takes {Switch.words}, given {text.show(value)}")
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(default, int | float) and number:
         if not bounds.holds(value):

@@ -32,6 +32,11 @@ def norm_axes(name: str) -> list[tuple[str, int]]:
     return [(f"{name}/scale", 0), (f"{name}/bias", 0)]
 
 
+def forgetful(block: Any, remat: bool) -> Any:
+    """A class of modules, or a function of one: with `remat` the gradient computes anew what happens inside it."""
+    return nn.remat(block) if remat else block
+
+
 def linen(module: nn.Module, *, name: str | None = None, head: tuple[str, ...] | None = None) -> base.Model:
     """A Model from your own Linen module, BatchNorm and Dropout included. Its `params` are the module's "params".
 

@@ -26,17 +26,22 @@ _Conv = functools.partial(
 )
 
 
-def preresnet(*, num_classes: int, depth: Annotated[int, Depth] = 20) -> base.Model:
+def preresnet(
+    *, num_classes: int, depth: Annotated[int, Depth] = 20, remat: Annotated[bool, base.Switch] = False
+) -> base.Model:
     """Pre-activation ResNet with BatchNorm for 32×32 images (Garipov et al. 2018, arXiv 1802.10026).
 
     Three stages of 16, 32 and 64 planes.
     depth: 6n + 2 with basic blocks below 44, 9n + 2 with bottlenecks from 44 to 1001; else a UserError.
+    remat: blocks keep only what enters them and compute the rest anew for the gradient: less memory, more time.
     """
     if not Depth.holds(depth):
         raise base.UserError(f"preresnet needs {Depth.words}; got {depth}.")
     per_stage, _ = _per_stage(depth)
     bottleneck = depth >= _BOTTLENECK_FROM
-    return _linen.model(_PreResNet(num_classes, per_stage, bottleneck), "preresnet", _units(per_stage, bottleneck))
+    return _linen.model(
+        _PreResNet(num_classes, per_stage, bottleneck, remat), "preresnet", _units(per_stage, bottleneck)
+    )
 
 
 def _units(per_stage: int, bottleneck: bool) -> tuple[base.Units, ...]:
@@ -85,15 +90,17 @@ class _PreResNet(nn.Module):
     num_classes: int
     per_stage: int
     bottleneck: bool
+    remat: bool
 
     @nn.compact
     def __call__(self, x: Shaped[Any, "n ..."], train: bool) -> tuple[Array, Array]:
         x = _linen.as_float(x)
         x = _Conv(16, (3, 3))(x)
+        block = _linen.forgetful(_Block, self.remat)
         for stage, planes in enumerate((16, 32, 64)):
             for i in range(self.per_stage):
                 strides = 2 if stage and not i else 1
-                x = _Block(planes, strides, self.bottleneck, train, name=f"stage{stage}_block{i}")(x)
+                x = block(planes, strides, self.bottleneck, train, name=f"stage{stage}_block{i}")(x)
         x = _norm_relu(x, train).mean((1, 2))
         return nn.Dense(self.num_classes, name="head")(x), x
 

@@ -14,26 +14,33 @@ Stem = base.OneOf(("imagenet", "cifar"))
 _Conv = functools.partial(_linen.Conv, kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"))
 
 
-def resnet18(*, num_classes: int, stem: Annotated[str, Stem] = "cifar") -> base.Model:
+def resnet18(
+    *, num_classes: int, stem: Annotated[str, Stem] = "cifar", remat: Annotated[bool, base.Switch] = False
+) -> base.Model:
     """ResNet with two basic blocks in each of four stages (He et al. 2016, arXiv 1512.03385).
 
     stem: imagenet (7×7 of stride 2, then a max pool), or cifar (3×3), for images of 32 to 64 pixels.
+    remat: blocks keep only what enters them and compute the rest anew for the gradient: less memory, more time.
     """
-    return _resnet("resnet18", num_classes, (2, 2, 2, 2), bottleneck=False, stem=stem)
+    return _resnet("resnet18", num_classes, (2, 2, 2, 2), bottleneck=False, stem=stem, remat=remat)
 
 
-def resnet50(*, num_classes: int, stem: Annotated[str, Stem] = "cifar") -> base.Model:
+def resnet50(
+    *, num_classes: int, stem: Annotated[str, Stem] = "cifar", remat: Annotated[bool, base.Switch] = False
+) -> base.Model:
     """ResNet of 3, 4, 6 and 3 bottlenecks, strides in their 3×3 convolutions (He et al. 2016, arXiv 1512.03385).
 
-    stem: as of `resnet18`.
+    stem, remat: as of `resnet18`.
     """
-    return _resnet("resnet50", num_classes, (3, 4, 6, 3), bottleneck=True, stem=stem)
+    return _resnet("resnet50", num_classes, (3, 4, 6, 3), bottleneck=True, stem=stem, remat=remat)
 
 
-def _resnet(name: str, num_classes: int, blocks: tuple[int, ...], *, bottleneck: bool, stem: str) -> base.Model:
+def _resnet(
+    name: str, num_classes: int, blocks: tuple[int, ...], *, bottleneck: bool, stem: str, remat: bool = False
+) -> base.Model:
     if stem not in Stem.words:
         raise base.UserError(f"the stem of {name} is {' or '.join(Stem.words)}; got {stem!r}")
-    return _linen.model(_ResNet(num_classes, blocks, bottleneck, stem), name, tuple(_units(blocks, bottleneck)))
+    return _linen.model(_ResNet(num_classes, blocks, bottleneck, stem, remat), name, tuple(_units(blocks, bottleneck)))
 
 
 def _units(blocks: tuple[int, ...], bottleneck: bool) -> Iterator[base.Units]:
@@ -84,6 +91,7 @@ class _ResNet(nn.Module):
     blocks: tuple[int, ...]
     bottleneck: bool
     stem: str
+    remat: bool
 
     @nn.compact
     def __call__(self, x: Shaped[Any, "n ..."], train: bool) -> tuple[Array, Array]:
@@ -93,10 +101,11 @@ class _ResNet(nn.Module):
         x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.0, name="bn1")(x))
         if self.stem == "imagenet":
             x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        block = _linen.forgetful(_Block, self.remat)
         for stage, count in enumerate(self.blocks, 1):
             for i in range(count):
                 strides = 2 if stage > 1 and not i else 1
                 name = f"layer{stage}_{i}"
-                x = _Block(64 * 2 ** (stage - 1), strides, self.bottleneck, train, name=name)(x)
+                x = block(64 * 2 ** (stage - 1), strides, self.bottleneck, train, name=name)(x)
         x = x.mean((1, 2))
         return nn.Dense(self.num_classes, name="head")(x), x

@@ -24,19 +24,22 @@ _SIZES = {"T": _Size(96, (2, 2, 6, 2), (3, 6, 12, 24)), "B": _Size(128, (2, 2, 1
 Size = base.OneOf(tuple(_SIZES))
 
 
-def swin(*, num_classes: int, size: Annotated[str, Size] = "T") -> base.Model:
+def swin(
+    *, num_classes: int, size: Annotated[str, Size] = "T", remat: Annotated[bool, base.Switch] = False
+) -> base.Model:
     """Swin transformer (Liu et al. 2021, arXiv 2103.14030).
 
     size: T or B. Attention within windows of 7 × 7 patches, every other time shifted. Patches of 4 × 4 pixels, merged
     two by two before each of the last three stages: images of 224 pixels fit without padding. Without stochastic depth.
+    remat: blocks keep only what enters them and compute the rest anew for the gradient: less memory, more time.
     """
     if size not in _SIZES:
         raise base.UserError(f"the size of swin is {', '.join(_SIZES)}; got {size!r}")
-    return _made(num_classes, _SIZES[size])
+    return _made(num_classes, _SIZES[size], remat)
 
 
-def _made(num_classes: int, size: _Size) -> base.Model:
-    return _linen.model(_Swin(num_classes, *size), "swin", tuple(_units(size.depths)))
+def _made(num_classes: int, size: _Size, remat: bool = False) -> base.Model:
+    return _linen.model(_Swin(num_classes, *size, remat), "swin", tuple(_units(size.depths)))
 
 
 def _units(depths: tuple[int, ...]) -> Iterator[base.Units]:
@@ -126,6 +129,7 @@ class _Swin(nn.Module):
     width: int
     depths: tuple[int, ...]
     heads: tuple[int, ...]
+    remat: bool
 
     @nn.compact
     def __call__(self, x: Shaped[Any, "n h w c"], train: bool) -> tuple[Array, Array]:
@@ -136,11 +140,12 @@ class _Swin(nn.Module):
         x = x.reshape(n, h // _PATCH, _PATCH, w // _PATCH, _PATCH, channels).transpose(0, 1, 3, 2, 4, 5)
         x = nn.Dense(self.width, name="patch_embed")(x.reshape(n, h // _PATCH, w // _PATCH, -1))
         x = _norm("patch_norm")(x)
+        block = _linen.forgetful(_Block, self.remat)
         for stage, (depth, heads) in enumerate(zip(self.depths, self.heads, strict=True)):
             if stage:
                 x = _merge(x, f"merge{stage}")
             for i in range(depth):
-                x = _Block(heads, bool(i % 2), name=f"stage{stage}_block{i}")(x)
+                x = block(heads, bool(i % 2), name=f"stage{stage}_block{i}")(x)
         x = _norm("norm")(x).mean((1, 2))
         return nn.Dense(self.num_classes, name="head")(x), x
 

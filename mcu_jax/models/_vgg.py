@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 from jaxtyping import Array, Shaped
@@ -14,16 +14,17 @@ _WIDTH = 512
 _Stages = tuple[tuple[int, ...], ...]
 
 
-def vgg16_bn(*, num_classes: int) -> base.Model:
+def vgg16_bn(*, num_classes: int, remat: Annotated[bool, base.Switch] = False) -> base.Model:
     """VGG-16 with BatchNorm, and two dense layers of 512 with dropout (Simonyan & Zisserman 2015, arXiv 1409.1556).
 
     Dense layers as Garipov et al. 2018, arXiv 1802.10026, have them; for images of 32 pixels or more.
+    remat: stages keep only what enters them and compute the rest anew for the gradient: less memory, more time.
     """
-    return _made(num_classes, _STAGES, _WIDTH)
+    return _made(num_classes, _STAGES, _WIDTH, remat)
 
 
-def _made(num_classes: int, stages: _Stages, width: int) -> base.Model:
-    return _linen.model(_Vgg(num_classes, stages, width), "vgg16_bn", tuple(_units(stages)))
+def _made(num_classes: int, stages: _Stages, width: int, remat: bool = False) -> base.Model:
+    return _linen.model(_Vgg(num_classes, stages, width, remat), "vgg16_bn", tuple(_units(stages)))
 
 
 def _units(stages: _Stages) -> Iterator[base.Units]:
@@ -41,6 +42,7 @@ class _Vgg(nn.Module):
     num_classes: int
     stages: _Stages
     width: int
+    remat: bool
 
     @nn.compact
     def __call__(self, x: Shaped[Any, "n ..."], train: bool) -> tuple[Array, Array]:
@@ -48,11 +50,15 @@ class _Vgg(nn.Module):
         if min(x.shape[1:3]) < 32:
             raise base.UserError(f"vgg16_bn takes images of 32 pixels or more, given {x.shape[1]} × {x.shape[2]}")
         for stage, widths in enumerate(self.stages):
-            for i, channels in enumerate(widths):
-                x = _linen.Conv(channels, (3, 3), padding=1, use_bias=True, name=f"conv{stage}_{i}")(x)
-                x = nn.BatchNorm(use_running_average=not train, momentum=0.0, name=f"bn{stage}_{i}")(x)
-                x = nn.relu(x)
-            x = nn.max_pool(x, (2, 2), (2, 2))
+
+            def convolved(_: _Vgg, x: Array, stage: int = stage, widths: tuple[int, ...] = widths) -> Array:
+                for i, channels in enumerate(widths):
+                    x = _linen.Conv(channels, (3, 3), padding=1, use_bias=True, name=f"conv{stage}_{i}")(x)
+                    x = nn.BatchNorm(use_running_average=not train, momentum=0.0, name=f"bn{stage}_{i}")(x)
+                    x = nn.relu(x)
+                return nn.max_pool(x, (2, 2), (2, 2))
+
+            x = _linen.forgetful(convolved, self.remat)(self, x)
         x = x.reshape(x.shape[0], -1)
         for i in range(2):
             x = nn.Dropout(0.5, deterministic=not train)(x)

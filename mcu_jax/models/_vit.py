@@ -21,19 +21,26 @@ _SIZES = {"Ti": _Size(192, 12, 3), "S": _Size(384, 12, 6), "B": _Size(768, 12, 1
 Size = base.OneOf(tuple(_SIZES))
 
 
-def vit(*, num_classes: int, size: Annotated[str, Size] = "Ti", patch: Annotated[int, base.Count] = 16) -> base.Model:
+def vit(
+    *,
+    num_classes: int,
+    size: Annotated[str, Size] = "Ti",
+    patch: Annotated[int, base.Count] = 16,
+    remat: Annotated[bool, base.Switch] = False,
+) -> base.Model:
     """Vision transformer with a class token and learnt positions (Dosovitskiy et al. 2021, arXiv 2010.11929).
 
     size: Ti, S or B (Touvron et al. 2021, arXiv 2012.12877, for the first two): 192, 384 or 768 wide, 12 blocks.
     patch: side of a patch in pixels, which divides the images' sides; positions are of the size it is made with.
+    remat: blocks keep only what enters them and compute the rest anew for the gradient: less memory, more time.
     """
     if size not in _SIZES:
         raise base.UserError(f"the size of vit is {', '.join(_SIZES)}; got {size!r}")
-    return _made(num_classes, _SIZES[size], patch)
+    return _made(num_classes, _SIZES[size], patch, remat)
 
 
-def _made(num_classes: int, size: _Size, patch: int) -> base.Model:
-    return _linen.model(_Vit(num_classes, *size, patch), "vit", tuple(_units(size.depth)))
+def _made(num_classes: int, size: _Size, patch: int, remat: bool = False) -> base.Model:
+    return _linen.model(_Vit(num_classes, *size, patch, remat), "vit", tuple(_units(size.depth)))
 
 
 def _units(depth: int) -> Iterator[base.Units]:
@@ -63,6 +70,7 @@ class _Vit(nn.Module):
     depth: int
     heads: int
     patch: int
+    remat: bool
 
     @nn.compact
     def __call__(self, x: Shaped[Any, "n h w c"], train: bool) -> tuple[Array, Array]:
@@ -78,7 +86,8 @@ class _Vit(nn.Module):
         token = self.param("cls_token", normal, (1, 1, self.width))
         x = jnp.concatenate([jnp.broadcast_to(token, (n, 1, self.width)), x], axis=1)
         x = x + self.param("pos_embed", normal, (1, x.shape[1], self.width))
-        for block in _blocks(self.depth):
-            x = _Block(self.heads, name=block)(x)
+        block = _linen.forgetful(_Block, self.remat)
+        for name in _blocks(self.depth):
+            x = block(self.heads, name=name)(x)
         x = nn.LayerNorm(name="norm")(x)[:, 0]
         return nn.Dense(self.num_classes, name="head")(x), x
