@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
-from mcu_jax import connect, curves, metrics, outputs, paths, rules, sources, training, trees
+from mcu_jax import chunks, connect, curves, metrics, outputs, paths, rules, sources, training, trees
 from mcu_jax.base import Curve, Mask, Params, Path, Problem, RandomKey, UserError
 
 TRIED = (
@@ -233,7 +233,7 @@ def _one_by_one(
 
 def _convolves(problem: Problem) -> bool:
     batch = sources.take(problem.data, jnp.asarray(problem.retain)[:1])
-    return paths.convolves(lambda params: outputs.forward(problem, params, batch)[0], problem.params)
+    return chunks.convolves(lambda params: outputs.forward(problem, params, batch)[0], problem.params)
 
 
 # The budget, in examples.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,10 +14,12 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
-from mcu_jax import curves, metrics, outputs, rules, sharding, training, trees
+from mcu_jax import chunks, curves, metrics, outputs, rules, sharding, training, trees
 from mcu_jax.base import Batch, Curve, Evaluation, Path, Problem, UserError
 from mcu_jax.rules import Rule
 
+BRIEF = 500
+"""Examples of each split that a measurement looks at."""
 GRID = 1001
 """Points of the fine grid on [0, 1] on which a score is minimised."""
 
@@ -38,12 +41,18 @@ def points(count: int) -> np.ndarray:
 def sweep(f: Callable[..., Any], path: Path, ts: Any, curve: Curve = curves.bezier, chunk: int | None = None) -> Any:
     """f(params at t) for every t in one compiled call; leaves of the result are [T, …].
 
-    chunk: how many t are evaluated side by side: 1 a loop, T a full vmap, None the better one (`best_chunk`).
+    chunk: how many t are evaluated side by side: 1 a loop, T a full vmap. None: `best_chunk` where that fits the
+    memory; on an accelerator what a short measurement finds, which is remembered in the user's cache directory. Where
+    memory runs out it halves, and a warning, or a line of the run, says so; under a trace none of this can be.
     f: a module-level function or a `jax.tree_util.Partial` of one over arrays: then new values compile nothing.
-    Raises UserError for a chunk below 1 or a t outside [0, 1].
+    Raises UserError for a chunk below 1, a t outside [0, 1], or memory that does not suffice for one t.
     """
     f, ts = trees.as_partial(f), _checked(ts)
-    return _sweep(f, path, ts, curve=curve, chunk=_chunk(f, path, ts, chunk))
+
+    def brief(count: int) -> chunks.Work:
+        return chunks.Work(_sweep, (f, path, ts[:count]), {"curve": curve})
+
+    return _side_by_side(f, brief(len(ts)), brief, chunk)
 
 
 def _checked(ts: Any) -> Float[Array, "T"]:
@@ -53,10 +62,21 @@ def _checked(ts: Any) -> Float[Array, "T"]:
     return ts
 
 
-def _chunk(f: Partial, path: Path, ts: Float[Array, "T"], chunk: int | None) -> int:
+def _side_by_side(f: Partial, work: chunks.Work, brief: Callable[[int], chunks.Work], chunk: int | None) -> Any:
+    """f: what is done at one t. work: (…, path, ts, …) are its second and third argument; brief: the same of few."""
+    _, path, ts, *_ = work.arguments
     if chunk is not None and chunk < 1:
         raise UserError(f"chunk is how many t are evaluated side by side, at least 1, given {chunk}")
-    return best_chunk(f, path, ts.shape[0]) if chunk is None else min(chunk, ts.shape[0])
+    traced, count = trees.is_traced(work.arguments), len(ts)
+    if chunk is not None:
+        first = min(chunk, count)
+    elif traced or chunks.platform() == "cpu" or jax.process_count() > 1:
+        first = best_chunk(f, path, count)  # processes that measure may find different programs best
+    else:
+        first = chunks.measured(brief, count, f, path.start)
+    if traced:
+        return work.function(*work.arguments, **work.settings, chunk=first)
+    return chunks.run(work, chunks.fitting(work, first) if chunk is None else first)
 
 
 @functools.partial(jax.jit, static_argnames=("curve", "chunk"))
@@ -66,36 +86,7 @@ def _sweep(f: Partial, path: Path, ts: Array, *, curve: Curve, chunk: int) -> An
 
 def best_chunk(f: Callable[..., Any], path: Path, count: int) -> int:
     """1 where f convolves on a CPU (there a batch of kernels becomes a slow grouped convolution), else `count`."""
-    leaves, structure = jax.tree.flatten((trees.as_partial(f), path.start))
-    types = tuple(jax.typeof(leaf) for leaf in leaves)  # those jax gives them: of NumPy's indices, int32
-    return 1 if jax.default_backend() == "cpu" and _convolves(structure, types) else count
-
-
-@functools.lru_cache(maxsize=256)
-def _convolves(structure: Any, types: tuple[Any, ...]) -> bool:
-    """Cached, because tracing f takes longer than a small sweep."""
-
-    def call(*leaves: Any) -> Any:
-        f, params = jax.tree.unflatten(structure, leaves)
-        return f(params)
-
-    return convolves(call, *types)
-
-
-def convolves(f: Callable[..., Any], *arguments: Any) -> bool:
-    """Whether f(*arguments) holds a convolution, in whatever form it will be computed."""
-
-    def search(jaxpr: Any) -> bool:
-        for equation in jaxpr.eqns:
-            if equation.primitive.name == "conv_general_dilated":
-                return True
-            for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")):
-                inner = getattr(inner, "jaxpr", inner)
-                if hasattr(inner, "eqns") and search(inner):
-                    return True
-        return False
-
-    return search(jax.make_jaxpr(f)(*arguments).jaxpr)
+    return 1 if chunks.platform() == "cpu" and chunks.convolves_at(trees.as_partial(f), path.start) else count
 
 
 def evaluate(
@@ -129,13 +120,21 @@ def evaluate_with_ensembles(
 
     members: the points of each, by their place in ts; an ensemble says the mean of their probabilities.
     """
-    ts = _checked(ts)
-    chunk = _chunk(Partial(metrics.evaluate, problem), path, ts, chunk)
-    values = _evaluate(
-        problem, path, ts, dict(references or {}), curve=curve, chunk=chunk, members=tuple(map(tuple, members))
-    )
-    count = ts.shape[0]
+    ts, count = _checked(ts), len(ts)
+    settings = {"curve": curve, "members": tuple(map(tuple, members))}
+    work = chunks.Work(_evaluate, (problem, path, ts, dict(references or {})), settings)
+
+    def brief(count: int) -> chunks.Work:
+        return chunks.Work(_evaluate, (_few(problem), path, ts[:count], {}), {"curve": curve, "members": ()})
+
+    values = _side_by_side(Partial(metrics.evaluate, problem), work, brief, chunk)
     return jax.tree.map(lambda leaf: leaf[:count], values), jax.tree.map(lambda leaf: leaf[count:], values)
+
+
+def _few(problem: Problem) -> Problem:
+    """With no more than a batch of each split."""
+    splits = {name: getattr(problem, name) for name in ("forget", "retain", "validation", "test", "forget_test")}
+    return dataclasses.replace(problem, **{name: rows[:BRIEF] for name, rows in splits.items() if rows is not None})
 
 
 @functools.partial(jax.jit, static_argnames=("curve", "chunk", "members"))

@@ -17,7 +17,7 @@ import optax
 import pytest
 from conftest import CONNECTED, SMALL, problem_of, with_values
 
-from mcu_jax import alignment, checkpoint, datasets, models, paths, report, runs, trees
+from mcu_jax import alignment, checkpoint, chunks, datasets, models, report, runs, trees
 from mcu_jax.runs import _along, _connect, _connect_config, _graph, _jobs, _recipes, _runner, _stages, _tasks
 
 pytestmark = pytest.mark.usefixtures("kept_compilations")
@@ -290,7 +290,7 @@ def test_seeds_one_by_one_find_the_same(
     connected: runs.Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As convolutional networks have it."""
-    monkeypatch.setattr(paths, "convolves", lambda *_: True)
+    monkeypatch.setattr(chunks, "convolves", lambda *_: True)
     shutil.copytree(connected.directory, tmp_path / "run")
     stages = tmp_path / "run" / "stages"
     for kind in ("npo", "measure_path", "controls"):

@@ -18,7 +18,20 @@ LAYERS = (
     "trees sharding sources",
     "masks curves losses splits alignment checkpoint",
     "outputs optimizers curricula datasets models weights",
-    *("training", "metrics", "rules", "paths", "connect", "auto", "methods", "runs", "report", "cli", "__main__"),
+    *(
+        "training",
+        "chunks",
+        "metrics",
+        "rules",
+        "paths",
+        "connect",
+        "auto",
+        "methods",
+        "runs",
+        "report",
+        "cli",
+        "__main__",
+    ),
 )
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer.split()}
 FILES = [path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py"]

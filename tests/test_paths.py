@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jax.tree_util import Partial
 from scipy.interpolate import CubicSpline
 
-from mcu_jax import curves, metrics, models, outputs, paths, rules, sources, training, trees
+from mcu_jax import chunks, curves, metrics, models, outputs, paths, rules, sources, training, trees
 from mcu_jax.base import Path, Problem, UserError
 
 TS = np.linspace(0, 1, 7, dtype=np.float32)
@@ -37,9 +37,9 @@ def test_a_sweep_is_a_loop_of_calls(curve: Any, chunk: int | None) -> None:
 
 def test_new_values_compile_nothing() -> None:
     paths.sweep(Partial(cubes, 2.0), toy(), TS)
-    before = paths._sweep._cache_size()
+    before = chunks._call._cache_size()
     paths.sweep(Partial(cubes, 3.0), toy(7.0), TS**2)
-    assert paths._sweep._cache_size() == before
+    assert chunks._call._cache_size() == before
 
 
 def test_a_sweep_maps_over_paths() -> None:
@@ -70,7 +70,7 @@ def test_a_convolution_is_seen_and_decides_the_chunk() -> None:
         def inside(params: dict, apply: Any = model.apply) -> jax.Array:
             return jax.lax.map(lambda x: jax.jit(apply)(params, x)[0], images[None])
 
-        assert paths.convolves(inside, params) == expected
+        assert chunks.convolves(inside, params) == expected
         path = curves.straight(params, params)
         assert paths.best_chunk(inside, path, 9) == (1 if expected and jax.default_backend() == "cpu" else 9)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from mcu_jax import models, paths
+from mcu_jax import chunks, models
 from mcu_jax.models import _conv
 
 KEY = jax.random.key(0)
@@ -75,6 +75,6 @@ def test_no_branch_is_left_in_what_a_cpu_runs() -> None:
 @pytest.mark.parametrize("kind", CONVOLUTIONS)
 def test_a_convolution_is_found_in_whatever_form(kind: str) -> None:
     channels, stride = CONVOLUTIONS[kind]
-    assert paths.convolves(
+    assert chunks.convolves(
         lambda x, k: scalar(x, k, stride), jnp.ones((2, 8, 8, channels)), jnp.ones((3, 3, channels, 4))
     )

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from conftest import SMALL, problem_of, with_values
 
-from mcu_jax import checkpoint, curves, metrics, paths, report, runs, splits
+from mcu_jax import checkpoint, chunks, curves, metrics, report, runs, splits
 from mcu_jax.base import Path
 from mcu_jax.runs import _files, _runner, _timing, _unlearn_config
 
@@ -74,7 +74,7 @@ def copy(run: runs.Run, to: pathlib.Path) -> pathlib.Path:
 
 def seeds_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """As convolutional networks have it, without the time they take; every segment is saved."""
-    monkeypatch.setattr(paths, "convolves", lambda *_: True)
+    monkeypatch.setattr(chunks, "convolves", lambda *_: True)
     monkeypatch.setattr(_runner, "SAVE_EVERY_SECONDS", 0.0)
 
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mcu_jax import checkpoint, sharding, training
+from mcu_jax import checkpoint, chunks, sharding, training
 from mcu_jax.runs import _graph, _stages, _timing
 from mcu_jax.runs._graph import Graph, Stage
 from mcu_jax.runs._observer import InterruptedRunError, Observer
@@ -147,7 +147,7 @@ class Runner:
     def _one(self, stage: Stage, *, beside: int) -> None:
         """beside: how many run at the same time, and share the seconds."""
         watch = _Watch(self.store, [stage], self.observer)
-        with _timing.timed() as spent, training.monitored(watch):
+        with _timing.timed() as spent, training.monitored(watch), chunks.told(watch.note):
             try:
                 result = sharding.fetch(self._function(stage)(**self._arguments(stage)))
             except training.NonFiniteLossError as error:
@@ -254,7 +254,7 @@ class _Watch:
         self.earlier = Spent(meta["seconds"], meta["compile_seconds"])
         step = int(left["step"])
         if step < steps:
-            self.observer.note(f"{self._name()}: going on at step {step} of {steps}")
+            self.note(f"going on at step {step} of {steps}")
         return jax.tree.map(jnp.asarray, left["fit"]), step
 
     def segment(self, state: training.Fit, step: int, steps: int, loss: np.ndarray) -> None:
@@ -273,6 +273,9 @@ class _Watch:
             self.saved = time.monotonic()
         if stop:
             raise InterruptedRunError(f"stopped in {self._name()}, at step {step} of {steps}")
+
+    def note(self, text: str) -> None:
+        self.observer.note(f"{self._name()}: {text}")
 
     def _name(self) -> str:
         seeds = ", ".join(str(stage.seed) for stage in self.stages)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mcu_jax import methods, metrics, models, outputs, paths, registry, rules, sharding, sources, splits
+from mcu_jax import chunks, methods, metrics, models, outputs, registry, rules, sharding, sources, splits
 from mcu_jax.base import Batch, Evaluation, Params, Problem
 from mcu_jax.runs import _config, _directory, _graph
 from mcu_jax.runs._graph import Leaf, Stage
@@ -180,7 +180,7 @@ def seeds_fit_together(resolved: _config.Resolved) -> bool:
     """Whether the network is made for seeds side by side: convolutions are not, on any backend."""
     model, x = resolved.model, outputs.inputs(sources.take(resolved.data.examples, np.arange(1)))
     blank = jax.eval_shape(lambda: model.init(jax.random.key(0), x))
-    return not paths.convolves(lambda params: model.apply(params, x)[0], blank)
+    return not chunks.convolves(lambda params: model.apply(params, x)[0], blank)
 
 
 def _check_classes(resolved: _config.Resolved, validation: np.ndarray) -> None:
