@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mcu_jax import (
         alignment,
+        augmentations,
         auto,
         checkpoint,
         connect,
@@ -41,6 +42,7 @@ __all__ = [
     "Problem",
     "UserError",
     "alignment",
+    "augmentations",
     "auto",
     "checkpoint",
     "connect",

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import jax
 
 from mcu_jax import (
+    augmentations,
     base,
     curricula,
     curves,
@@ -405,6 +406,7 @@ _LISTED = {
     "curves": curves,
     "rules": rules,
     "models": models,
+    "augmentations": augmentations,
     "metrics": metrics,
 }
 
@@ -420,13 +422,13 @@ def _list(arguments: list[str]) -> int:
         print(f"{title}:")
         for name in module.NAMES:
             function = getattr(module, name)
-            print(f"  {name:<16}{_first_line(function)}{_options(function, title)}")
+            print(f"  {name:<20}{_first_line(function)}{_options(function, title)}")
     print("datasets:")
     for name in datasets.NAMES:
-        print(f"  {name:<16}{_first_line(getattr(datasets, name))}")
-    print("  NAME            any image-classification set prepared by tensorflow-datasets, with --data-dir")
-    print("  folder:DIR      pictures in DIR/train/CLASS/… and DIR/test/CLASS/…; folder:DIR:size=64,classes=FILE")
-    print("  FILE.npz        one's own arrays, with --data")
+        print(f"  {name:<20}{_first_line(getattr(datasets, name))}")
+    print("  NAME                any image-classification set prepared by tensorflow-datasets, with --data-dir")
+    print("  folder:DIR          pictures in DIR/train/CLASS/… and DIR/test/CLASS/…; folder:DIR:size=64,classes=FILE")
+    print("  FILE.npz            one's own arrays, with --data")
     print("completion in the shell: source <(mcu-jax --tyro-print-completion bash), or zsh, or fish.")
     return 0
 

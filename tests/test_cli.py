@@ -22,6 +22,7 @@ import yaml
 from conftest import SMALL
 
 from mcu_jax import (
+    augmentations,
     checkpoint,
     cli,
     curricula,
@@ -87,7 +88,7 @@ def test_help_shows_every_flag_and_nothing_internal(capsys: pytest.CaptureFixtur
     assert cli.run(["unlearn", "--help"]) == 0
     shown = capsys.readouterr().out
     flags = """dataset data-dir data original recipe sample device repair precision
-    train-size validation-size model train.epochs train.lr train.batch-size forget pre
+    train-size validation-size model augment normalize train.epochs train.lr train.batch-size forget pre
     baselines beta path steps lr curve mask.kind mask.keep mask.retain-filter rule points seeds out stages
     quiet dry-run config mesh processes no-compile-cache"""
     for flag in flags.split():
@@ -109,7 +110,7 @@ def test_the_commands_are_told(arguments: list[str], capsys: pytest.CaptureFixtu
 def test_list_gives_every_name_first_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for module in (methods, optimizers, curricula, curves, rules, models, metrics, datasets):
+    for module in (methods, optimizers, curricula, curves, rules, models, augmentations, metrics, datasets):
         title = module.__name__.rpartition(".")[2] + ":"
         following = lines[lines.index(title) + 1 :][: len(module.NAMES)]
         assert [line.split()[0] for line in following] == list(module.NAMES)

@@ -16,7 +16,7 @@ LAYERS = (
     "base text interrupts",
     "registry",
     "trees sharding sources",
-    "masks curves losses splits alignment checkpoint",
+    "masks curves losses splits alignment checkpoint augmentations",
     "outputs optimizers curricula datasets models weights",
     *(
         "training",
@@ -35,7 +35,17 @@ LAYERS = (
 )
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer.split()}
 FILES = [path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py"]
-ONLY_INSIDE = {"tensorflow_datasets", "orbax", "sklearn", "matplotlib", "tyro", "rich", "pandas", "safetensors"}
+ONLY_INSIDE = {
+    "tensorflow_datasets",
+    "orbax",
+    "sklearn",
+    "matplotlib",
+    "tyro",
+    "rich",
+    "pandas",
+    "safetensors",
+    "grain",
+}
 
 
 def imported(nodes: list) -> set[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from mcu_jax.augmentations import crop_and_flip
 from mcu_jax.datasets import _tfds
-from mcu_jax.datasets._augment import crop_and_flip
 from mcu_jax.datasets._cache import cache_directory
 from mcu_jax.datasets._data import Data, arrays, check
 from mcu_jax.datasets._digits import digits

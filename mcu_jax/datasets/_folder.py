@@ -10,14 +10,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mcu_jax import base, text
-from mcu_jax.datasets import _augment, _cache, _data
+from mcu_jax import augmentations, base, text
+from mcu_jax.datasets import _cache, _data
 
 _TESTS = ("test", "val", "valid", "validation")
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _ANNOTATIONS = "val_annotations.txt"
 _LARGEST = 4096
 """Pixels of a side."""
+_LARGE = 128
+"""Pixels of a side from which on pictures are augmented as those of ImageNet are."""
 _SHOWN = 3
 """Of files that are named in a message."""
 
@@ -43,7 +45,8 @@ def folder(spec: str) -> _data.Data:
     lists them, a name at the beginning of each line; others are left out. Pictures become RGB, in the order of their
     names. Without a size they must have one; with it the shorter side is resized to it, and the middle is cut out.
     Decoded once, into a memory-mapped file in the user's cache directory, whose digest is checked when it is read
-    again. Raises UserError: no such folders, classes without pictures, sizes that differ, and pictures that cannot be
+    again. Augmented by random crops and flips; from 128 pixels on by random resized crops and flips, as ImageNet in the
+    papers. Raises UserError: no such folders, classes without pictures, sizes that differ, and pictures that cannot be
     read: the first, and how many.
     """
     asked = _parse(spec)
@@ -55,7 +58,8 @@ def folder(spec: str) -> _data.Data:
     parts = [{"x": stored[part], "y": y[part]} for part in (slice(len(train)), slice(len(train), None))]
     examples = {"x": stored, "y": y}
     digest = _data.digest(*parts)
-    return _data.Data(asked.folder.name, examples, len(train), names, digest, _augment.crop_and_flip)
+    augment = augmentations.make("crop+flip" if min(stored.shape[1:3]) < _LARGE else "random_resized_crop+flip")
+    return _data.Data(asked.folder.name, examples, len(train), names, digest, augment)
 
 
 def _parse(spec: str) -> _Asked:

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mcu_jax import base, text
-from mcu_jax.datasets import _augment, _cache, _data
+from mcu_jax import augmentations, base, text
+from mcu_jax.datasets import _cache, _data
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _BATCH = 500
@@ -31,7 +31,7 @@ def load(name: str, data_dir: str | os.PathLike[str] | None, known: Sequence[str
         stored = train, test, _data.digest(train, test)
         _cache.write(file, *stored)
     train, test, digest = stored
-    augment = _augment.crop_and_flip if train["x"].shape[-1] == 3 else None
+    augment = augmentations.crop_and_flip if train["x"].shape[-1] == 3 else None
     return _data.join(name, train, test, spec.class_names, digest, augment)
 
 

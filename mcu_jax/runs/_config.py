@@ -27,7 +27,7 @@ from mcu_jax import (
     splits,
     text,
 )
-from mcu_jax.runs import _files, _own, _recipe_file, _recipes
+from mcu_jax.runs import _files, _images, _own, _recipe_file, _recipes
 from mcu_jax.runs._settings import BROUGHT, FLOAT32, PLACES, POINTS, AnySettings, ConfigError, Settings, Train
 
 MOST_BENDS = 64
@@ -232,6 +232,9 @@ def common(config: Settings, brought: Brought, recipe: Mapping[str, Any]) -> dic
         model = getattr(models, name)(num_classes=num_classes, **options)
     if config.precision is not None:
         model = models.in_bfloat16(model)
+    data, augment = _images.augmented(data, config.augment)
+    model, normalize = _images.normalized(model, data, config.normalize, scales=brought.model is None and not own)
+    config = dataclasses.replace(config, augment=augment, normalize=normalize)
     reported = () if config.KIND == "tune" else config.seeds
     if config.recipe is None and "file" in recipe:
         _recipe_file.refuse_seeds(f"the recipe of {text.plain(config.dataset)}", recipe["file"], reported)

@@ -14,6 +14,7 @@ from mcu_jax.runs import (
     _connect_results,
     _directory,
     _graph,
+    _images,
     _observer,
     _recipe_file,
     _runner,
@@ -198,6 +199,8 @@ def _run(
         directory.prepare()
         directory.write_index(graph)
     sharding.wait("prepared")
+    if _images.may_be_of_others(directory.resolved.config):
+        observer.note(_images.OF_OTHERS)
     runner = _runner.Runner(store, observer, together=_tasks.seeds_fit_together(directory.resolved))
     job = _JOBS[type(config)]
     runner.run(graph)

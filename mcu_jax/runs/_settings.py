@@ -97,11 +97,23 @@ class Settings:
         "float32, or bfloat16: the network computes in it, cheaper on a GPU or TPU, while parameters, losses, "
         "BatchNorm's moments and what an optimiser keeps stay float32 (default: float32).",
     ] = None
+    augment: Annotated[
+        str | None,
+        "What training does to its images: none, or NAME or NAME:key=value, several joined by +, as "
+        "random_resized_crop:scale=0.2+flip (default: the data set's own).",
+    ] = None
+    normalize: Annotated[
+        str | None,
+        "What images of 0 to 1 are to the model, (x − mean) / std: half (−1 to 1), unit (as they are), imagenet (of "
+        "torchvision's weights), cifar10, cifar100, or own:mean=[0.5,0.5,0.5],std=[0.2,0.2,0.2] (default: half; models "
+        "of one's own are given the data as they are).",
+    ] = None
     original: Annotated[
         str | None,
         "Weights to unlearn from, in place of training for every seed: a checkpoint as export writes it, "
-        "FILE.safetensors of PyTorch, or FILE.npz of the public JAX ViT. Validation images are drawn "
-        "from the training examples all the same: where it was trained on them, t* is chosen by images it has seen.",
+        "FILE.safetensors of PyTorch, or FILE.npz of the public JAX ViT; torchvision's want --normalize imagenet. "
+        "Validation images are drawn from the training examples all the same: where it was trained on them, t* is "
+        "chosen by images it has seen.",
     ] = None
     recipe: Annotated[
         str | None,
@@ -133,7 +145,7 @@ NOT_SETTINGS = ("kind", "resolved", "digests")
 PLACES = ("out", "stages", "data_dir", "to")
 """Where things are, which changes no result."""
 
-BROUGHT = ("data", "original", "sample", "recipe", "precision")
+BROUGHT = ("data", "augment", "normalize", "original", "sample", "recipe", "precision")
 """What a configuration tells only where it is asked for."""
 
 

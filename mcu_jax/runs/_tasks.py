@@ -79,12 +79,13 @@ class Replicate:
         """A `Problem` without its original model, which is a stage."""
         digests = [None if indices is None else _config.digest(indices.tolist()) for indices in rows]
         if tuple(digests) not in self.tasks:
-            data = self.resolved.data
+            data, normalize = self.resolved.data, self.resolved.config.normalize
             identity = {
                 "data": data.hash,
                 "model": self.resolved.model_id,
                 "classes": len(data.class_names),
                 "augment": data.augment and data.augment.__name__,
+                **({} if normalize is None else {"normalize": normalize}),
                 **dict(zip(Rows._fields, digests, strict=True)),
             }
             if self.resolved.config.precision is not None:
