@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pathlib
 from typing import Any
@@ -109,7 +110,34 @@ def test_a_class_list_chooses_and_orders(pictures: Any, tmp_path: pathlib.Path) 
     data = datasets.load(f"folder:{place}:classes={tmp_path / 'classes.txt'}")
     assert data.class_names == ("dog", "cat")
     np.testing.assert_array_equal(data.train["x"], shown["train"][3:] + shown["train"][:3])
-    assert data.hash != datasets.load(f"folder:{place}").hash
+    whole = datasets.load(f"folder:{place}")
+    assert data.hash != whole.hash
+    assert data.class_list == hashlib.sha256((tmp_path / "classes.txt").read_bytes()).hexdigest()
+    assert whole.class_list is None
+
+
+def test_a_run_tells_the_hash_of_its_class_list(
+    pictures: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, _ = pictures
+    (tmp_path / "list.txt").write_text("dog\ncat\n")
+    settings = {"train_size": 4, "validation_size": 2, "forget": "random:0.5", "model": "mlp", "baselines": []}
+    monkeypatch.chdir(tmp_path)
+    found = runs.resolve(runs.from_mapping({**settings, "dataset": "folder:pictures:classes=list.txt,size=4"}))
+    assert found.config.dataset == f"folder:{place}:size=4,classes={tmp_path / 'list.txt'}"
+    digest = hashlib.sha256(b"dog\ncat\n").hexdigest()
+    assert found.as_dict()["digests"] == {"data": found.data.hash, "classes": digest}
+    monkeypatch.chdir("/")  # the configuration is read again from anywhere
+    again = runs.resolve(runs.from_mapping(found.as_dict()))
+    assert again.identity() == found.identity()
+    (tmp_path / "list.txt").write_text("cat\ndog\n")
+    assert runs.resolve(runs.from_mapping(found.as_dict())).identity()["classes"] != digest
+
+
+@pytest.mark.parametrize(("side", "augment"), [(127, "crop_and_flip"), (128, "random_resized_crop+flip")])
+def test_large_pictures_are_augmented_as_those_of_imagenet(pictures: Any, side: int, augment: str) -> None:
+    place, _ = pictures
+    assert datasets.load(f"folder:{place}:size={side}").augment.__name__ == augment
 
 
 def test_sizes_are_made_equal_on_demand(pictures: Any) -> None:
@@ -126,8 +154,14 @@ def test_sizes_are_made_equal_on_demand(pictures: Any) -> None:
     np.testing.assert_array_equal(data.train["x"][3], expected)
 
 
-def test_what_cannot_be_read_is_named_and_counted(pictures: Any, cache: pathlib.Path) -> None:
+def test_what_cannot_be_read_is_named_and_counted(
+    pictures: Any, cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place, _ = pictures
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # what Pillow takes for an attack is a file like others
+        with pytest.raises(base.UserError, match=r"10 pictures of 10 in .* cannot be read"):
+            datasets.load(f"folder:{place}")
     for i in range(4):
         (place / "train" / "cat" / f"broken{i}.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     with pytest.raises(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from mcu_jax.augmentations import crop_and_flip
-from mcu_jax.datasets import _tfds
+from mcu_jax.datasets import _folder, _tfds
 from mcu_jax.datasets._cache import cache_directory
 from mcu_jax.datasets._data import Data, arrays, check
 from mcu_jax.datasets._digits import digits
@@ -17,8 +17,13 @@ NAMES = ("digits",)
 FOLDER = "folder:"
 """What the name of a folder of pictures begins with, as `folder:DIR`; see `folder`."""
 
-__all__ = ["FOLDER", "NAMES", "Data", "arrays", "cache_directory", "check", "crop_and_flip", "digits", "folder", "load",
-           "npz", "prepared"]  # fmt: skip
+__all__ = ["FOLDER", "NAMES", "Data", "absolute", "arrays", "cache_directory", "check", "crop_and_flip", "digits",
+           "folder", "load", "npz", "prepared"]  # fmt: skip
+
+
+def absolute(name: str) -> str:
+    """The same data set by a name that holds in every working directory. Raises UserError for no folder of pictures."""
+    return f"{FOLDER}{_folder.absolute(name.removeprefix(FOLDER))}" if name.startswith(FOLDER) else name
 
 
 def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Data:

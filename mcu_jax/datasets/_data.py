@@ -14,7 +14,8 @@ class Data(NamedTuple):
     """A data set in its canonical order: training examples, then test examples, held once.
 
     examples: a Batch with labels y int32 [n], of images x uint8 [n, h, w, c]; the first `train_size` are for training.
-    hash: sha256 of them in this order; indices into the set mean nothing without it. One's own: `arrays`.
+    hash: sha256 of them in this order; indices into the set mean nothing without it. One's own: `arrays`. class_list:
+    sha256 of the file that chose and ordered its classes, where there is one.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Data(NamedTuple):
     class_names: tuple[str, ...]
     hash: str
     augment: base.Augment | None
+    class_list: str | None = None
 
     @property
     def train(self) -> base.Batch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pathlib
 import re
 from collections.abc import Iterator
@@ -50,7 +51,7 @@ def folder(spec: str) -> _data.Data:
     read: the first, and how many.
     """
     asked = _parse(spec)
-    names = _class_names(asked)
+    names, class_list = _class_names(asked)
     train, test = _pictures(asked, "train", names), _pictures(asked, _test(asked.folder), names)
     key = _key(asked, names, [*train, *test])
     stored = _cache.mapped(key, lambda: _decoded([*train, *test], asked), len(train) + len(test))
@@ -59,7 +60,7 @@ def folder(spec: str) -> _data.Data:
     examples = {"x": stored, "y": y}
     digest = _data.digest(*parts)
     augment = augmentations.make("crop+flip" if min(stored.shape[1:3]) < _LARGE else "random_resized_crop+flip")
-    return _data.Data(asked.folder.name, examples, len(train), names, digest, augment)
+    return _data.Data(asked.folder.name, examples, len(train), names, digest, augment, class_list)
 
 
 def _parse(spec: str) -> _Asked:
@@ -82,7 +83,9 @@ def _parse(spec: str) -> _Asked:
         raise base.UserError(
             f"{text.plain(folder)} has no folder train: expected DIR/train/CLASS/… and DIR/test/CLASS/…"
         )
-    return _Asked(folder, None if size is None else int(size), None if classes is None else pathlib.Path(classes))
+    return _Asked(
+        folder, None if size is None else int(size), None if classes is None else pathlib.Path(classes).expanduser()
+    )
 
 
 def _test(folder: pathlib.Path) -> str:
@@ -96,13 +99,26 @@ def _test(folder: pathlib.Path) -> str:
     return (annotated or found)[0]
 
 
-def _class_names(asked: _Asked) -> tuple[str, ...]:
+def absolute(spec: str) -> str:
+    """The same folder and class list by names that hold in every working directory. Raises UserError as `folder`."""
+    asked = _parse(spec)
+    options = {} if asked.size is None else {"size": str(asked.size)}
+    if asked.classes is not None:
+        options["classes"] = os.path.abspath(asked.classes)
+    written = ",".join(f"{name}={value}" for name, value in options.items())
+    return os.path.abspath(asked.folder) + (f":{written}" if written else "")
+
+
+def _class_names(asked: _Asked) -> tuple[tuple[str, ...], str | None]:
+    """(the classes in their order, sha256 of the file that lists them)."""
+    class_list = None
     there = sorted(place.name for place in (asked.folder / "train").iterdir() if place.is_dir())
     if asked.classes is None:
         names = there
     else:
         try:
-            lines = asked.classes.read_text(encoding="utf-8").splitlines()
+            content = asked.classes.read_bytes()
+            lines, class_list = content.decode().splitlines(), hashlib.sha256(content).hexdigest()
         except (OSError, UnicodeDecodeError) as error:
             raise base.UserError(
                 f"the class list {text.plain(asked.classes)} cannot be read: {text.plain(error)}"
@@ -117,7 +133,7 @@ def _class_names(asked: _Asked) -> tuple[str, ...]:
         raise base.UserError(
             f"a data set has two or more different classes; given {len(names)}, of which {len(set(names))} differ"
         )
-    return tuple(names)
+    return tuple(names), class_list
 
 
 def _pictures(asked: _Asked, part: str, names: tuple[str, ...]) -> list[_Picture]:
@@ -170,7 +186,7 @@ def _decoded(pictures: list[_Picture], asked: _Asked) -> Iterator[np.ndarray]:
     for file, _ in pictures:
         try:
             image = _image(file, asked.size)
-        except (OSError, ValueError, SyntaxError):  # SyntaxError: Pillow's, of a broken PNG
+        except (OSError, ValueError, SyntaxError):  # SyntaxError: of a broken PNG
             unreadable.append(file)
             continue
         if image.shape != (shape := shape or image.shape):
@@ -192,10 +208,13 @@ def _decoded(pictures: list[_Picture], asked: _Asked) -> Iterator[np.ndarray]:
 def _image(file: pathlib.Path, size: int | None) -> np.ndarray:
     from PIL import Image
 
-    with Image.open(file) as opened:
-        if max(opened.size) > 4 * _LARGEST:
-            raise ValueError("too large")
-        image = opened.convert("RGB")
+    try:
+        with Image.open(file) as opened:
+            if max(opened.size) > 4 * _LARGEST:
+                raise ValueError("too large")
+            image = opened.convert("RGB")
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError("too large") from error
     if size is not None and image.size != (size, size):
         factor = size / min(image.size)
         width, height = (max(size, round(side * factor)) for side in image.size)

@@ -70,19 +70,18 @@ def over_splits(
         score, diverge = jax.vmap(score, (0, None)), jax.vmap(diverge, (0, None, None))
 
     def scores(rows: Rows) -> Scores:
-        def one(batch_rows: Array) -> Scores:
-            batch = _taken(problem, batch_rows)
+        def one(batch: Batch, chosen: Array) -> Scores:
+            del chosen
             return score(forward(batch), outputs.labels(batch))
 
-        return _collect(one, rows, size, many)
+        return _collect(one, problem.data, rows, size, many)
 
-    def forget(chosen: Array) -> tuple[Scores, dict[str, Array]]:
-        batch = _taken(problem, jnp.asarray(problem.forget)[chosen])
+    def forget(batch: Batch, chosen: Array) -> tuple[Scores, dict[str, Array]]:
         logits, labels = forward(batch), outputs.labels(batch)
         js = {name: diverge(logits, given[chosen], labels) for name, given in (references or {}).items()}
         return score(logits, labels), js
 
-    forget_scores, js = _collect(forget, jnp.arange(len(problem.forget)), size, many)
+    forget_scores, js = _collect(forget, problem.data, problem.forget, size, many)
     return Evaluation(
         forget=forget_scores,
         retain=scores(problem.retain),
@@ -96,11 +95,11 @@ def over_splits(
 def scores(problem: Problem, params: Params, rows: Rows, stats: Stats, *, batch_size: int | None = None) -> Scores:
     """The scores of these examples, with given statistics."""
 
-    def one(batch_rows: Array) -> Scores:
-        batch = _taken(problem, batch_rows)
+    def one(batch: Batch, chosen: Array) -> Scores:
+        del chosen
         return outputs.scores(outputs.forward(problem, params, batch, stats)[0], outputs.labels(batch))
 
-    return _collect(one, rows, batch_size or _default_size(problem))
+    return _collect(one, problem.data, rows, batch_size or _default_size(problem))
 
 
 @functools.partial(jax.jit, static_argnames=("batch_size",))
@@ -110,27 +109,28 @@ def logits(
     """Whole outputs for these examples: a reference to compare with. They take memory by the class."""
     stats = training.evaluation_stats(problem, params)
 
-    def one(batch_rows: Array) -> Array:
-        return outputs.forward(problem, params, _taken(problem, batch_rows), stats)[0]
+    def one(batch: Batch, chosen: Array) -> Array:
+        del chosen
+        return outputs.forward(problem, params, batch, stats)[0]
 
-    return _collect(one, rows, batch_size or _default_size(problem))
-
-
-def _taken(problem: Problem, rows: Array) -> Batch:
-    return sharding.share_out(sources.take(problem.data, rows))
+    return _collect(one, problem.data, rows, batch_size or _default_size(problem))
 
 
 def _default_size(problem: Problem) -> int:
     return min(100 if jax.default_backend() == "cpu" else 500, sources.largest_batch(problem.data))
 
 
-def _collect(function: Callable[[Array], Any], rows: Rows, batch_size: int, many: int = 0) -> Any:
-    """function(rows of a batch), leaves [*many, size, …], of all rows: [*many, n, …]."""
-    batches, _ = training.in_batches(rows, batch_size)
+def _collect(function: Callable[[Batch, Array], Any], data: Any, rows: Rows, batch_size: int, many: int = 0) -> Any:
+    """function(batch, which of the rows it is), leaves [*many, size, …], of all rows: [*many, n, …]."""
+    chosen, _ = training.in_batches(jnp.arange(len(rows)), batch_size)
+    batches = sources.ahead(data, jnp.asarray(rows)[chosen])
+
+    def one(numbers: tuple[Array, Array]) -> Any:
+        return function(sharding.share_out(sources.take(data, numbers[0])), numbers[1])
 
     def leaf(values: Array) -> Array:
         values = jnp.moveaxis(values, 0, many)
         lead, rest = values.shape[:many], values.shape[many + 2 :]
         return jax.lax.slice_in_dim(values.reshape(*lead, -1, *rest), 0, len(rows), axis=many)
 
-    return jax.tree.map(leaf, jax.lax.map(function, batches))
+    return jax.tree.map(leaf, jax.lax.map(one, (batches, chosen)))

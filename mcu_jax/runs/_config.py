@@ -132,9 +132,7 @@ def named(config: AnySettings, brought: Brought) -> AnySettings:
     """With the names of model and data set. Raises ConfigError for two data sets, or a model that has no name."""
     if config.data is not None and brought.data is not None:
         raise ConfigError("give either data=, or the name of a data file, not both")
-    dataset, model = config.dataset, config.model
-    if dataset.startswith(datasets.FOLDER):  # a name that holds in every working directory
-        dataset = f"{datasets.FOLDER}{os.path.abspath(os.path.expanduser(dataset.removeprefix(datasets.FOLDER)))}"
+    dataset, model = datasets.absolute(config.dataset), config.model
     if config.data_dir is not None and (dataset in datasets.NAMES or dataset.startswith(datasets.FOLDER)):
         why = "which is embedded" if dataset in datasets.NAMES else "which says where it is"
         raise ConfigError(f"data_dir has no effect with {text.plain(dataset)}, {why}; leave it out, or name a dataset")
@@ -221,6 +219,8 @@ def common(config: Settings, brought: Brought, recipe: Mapping[str, Any]) -> dic
         data = datasets.load(config.dataset, config.data_dir)
     if _is_own_data(config, brought) or config.dataset.startswith(datasets.FOLDER):
         digests["data"] = data.hash
+    if data.class_list is not None:
+        digests["classes"] = data.class_list
     num_classes, n = len(data.class_names), data.train_size
     if config.validation_size is None:
         config = dataclasses.replace(config, validation_size=min(_recipes.VALIDATION_SIZE, n // 5))
@@ -295,14 +295,15 @@ def count_weights(model: base.Model, data: datasets.Data) -> int:
 
 def brought_weights(place: str, model: base.Model, data: datasets.Data, setting: str) -> tuple[base.Params, str]:
     """(weights, digest) that the user has trained. Raises UserError as `_own.params` does."""
-    example = outputs.inputs(sources.take(data.examples, np.arange(1)))
+    example = outputs.inputs(sources.first(data.examples))
     return _own.params(place, model, shapes(model, data), example, setting)
 
 
 def shapes(model: base.Model, data: datasets.Data) -> Any:
     """Of the model's weights, without any. Raises ConfigError where the model cannot be made for these examples."""
     try:
-        return jax.eval_shape(lambda: outputs.init(model, jax.random.key(0), data.examples, np.arange(1)))
+        example = sources.first(data.examples)  # all of them need not fit the device
+        return jax.eval_shape(lambda: outputs.init(model, jax.random.key(0), example, np.arange(1)))
     except base.UserError:
         raise
     except (Exception, SystemExit) as error:  # of a user's model, whatever it raises is told

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from mcu_jax import base, checkpoint, datasets, splits, text, training, weights
+from mcu_jax import base, checkpoint, datasets, sources, splits, text, training, weights
 from mcu_jax.runs import _config, _directory, _files, _jobs, _settings, _tasks, _unlearn_config
 from mcu_jax.runs._settings import ConfigError
 
@@ -134,7 +134,7 @@ def _stats(resolved: _config.Resolved, params: base.Params, retain: Any) -> base
     problem = base.Problem(
         model=resolved.model,
         params=params,
-        data=resolved.data.examples,
+        data=sources.placed(resolved.data.examples),
         num_classes=len(resolved.data.class_names),
         **rows,
     )

@@ -86,4 +86,4 @@ def may_be_of_others(config: Settings) -> bool:
 
 
 def _one(data: datasets.Data) -> Any:
-    return outputs.inputs(sources.read(data.examples, np.arange(1)))
+    return outputs.inputs(sources.first(data.examples))

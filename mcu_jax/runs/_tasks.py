@@ -44,14 +44,16 @@ class Rows(NamedTuple):
 class Replicate:
     """One seed of a run.
 
-    indices: by the fraction to forget, None for the run's own request. examples: of the whole data set, on the device;
-    all seeds share them.
+    indices: by the fraction to forget, None for the run's own request. placed: the examples of the whole data set,
+    which all seeds share, or a source of them where they do not fit the device. examples: the same, on the device if
+    they fit.
     """
 
     resolved: _config.Resolved
     seed: int
     indices: Mapping[float | None, splits.Indices]
-    examples: Callable[[], Batch]
+    placed: Batch | sources.Host
+    examples: Callable[[], Batch | sources.Host]
     tasks: dict[Any, Leaf] = dataclasses.field(default_factory=dict)
 
     def rows(self, fraction: float | None = None) -> Rows:
@@ -107,7 +109,7 @@ class Replicate:
     def _axes(self, rows: Rows) -> tuple[int | None, ...]:
         """Of the leaves of a task, in their order: seeds share the data and its fixed splits, and have D_f and D_r."""
         per_seed = ("forget", "retain", "forget_test")
-        task = Problem(self.resolved.model, {}, dict(self.resolved.data.examples), num_classes=0, **rows._asdict())
+        task = Problem(self.resolved.model, {}, self.placed, num_classes=0, **rows._asdict())
         return tuple(0 if path[0].name in per_seed else None for path, _ in jax.tree_util.tree_leaves_with_path(task))
 
     def unseen(self, fraction: float | None = None) -> Leaf:
@@ -156,14 +158,16 @@ def replicates(
     config, data, pool = resolved.config, resolved.data, resolved.pool
     _check_classes(resolved, pool[1])
     requests = (None, *fractions)
-    on_mesh = functools.cache(lambda mesh: jax.tree.map(jnp.asarray, dict(data.examples)))
-    examples = lambda: on_mesh(sharding.current())  # noqa: E731
-    made = [
-        Replicate(
-            resolved, seed, {share: _indices(directory, resolved, pool, seed, share) for share in requests}, examples
-        )
-        for seed in config.seeds
-    ]
+    placed = sources.placed(data.examples)
+    on_devices = functools.cache(lambda mesh: jax.tree.map(jnp.asarray, placed))
+
+    def examples() -> Any:
+        return on_devices(sharding.current())
+
+    made = []
+    for seed in config.seeds:
+        indices = {share: _indices(directory, resolved, pool, seed, share) for share in requests}
+        made.append(Replicate(resolved, seed, indices, placed, examples))
     _check(resolved, made[0].rows())
     return made
 
@@ -179,7 +183,7 @@ def _check(resolved: _config.Resolved, rows: Rows) -> None:
 
 def seeds_fit_together(resolved: _config.Resolved) -> bool:
     """Whether the network is made for seeds side by side: convolutions are not, on any backend."""
-    model, x = resolved.model, outputs.inputs(sources.take(resolved.data.examples, np.arange(1)))
+    model, x = resolved.model, outputs.inputs(sources.first(resolved.data.examples))
     blank = jax.eval_shape(lambda: model.init(jax.random.key(0), x))
     return not chunks.convolves(lambda params: model.apply(params, x)[0], blank)
 

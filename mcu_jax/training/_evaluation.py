@@ -38,7 +38,7 @@ def refresh(problem: Problem, params: Params, *, batch_size: int = 500, limit: i
     # Whole batches only: an example counted twice would weigh twice.
     count = min(n, limit) // size * size
     chosen = jax.random.permutation(jax.random.key(0), n)[:count].reshape(-1, size)
-    rows = jnp.asarray(problem.retain)[chosen]
+    rows = sources.ahead(problem.data, jnp.asarray(problem.retain)[chosen])
 
     def moments(batch_rows: Array) -> Stats:
         return outputs.forward(problem, params, sharding.share_out(sources.take(problem.data, batch_rows)))[1]
@@ -121,4 +121,5 @@ def _over_batches(
         share = jnp.sum(weights) / len(rows)
         return optax.tree.add(total, jax.tree.map(lambda g: transform(g, share), grads)), None
 
-    return jax.lax.scan(add, optax.tree.zeros_like(params), in_batches(rows, batch_size))[0]
+    batches, weights = in_batches(rows, batch_size)
+    return jax.lax.scan(add, optax.tree.zeros_like(params), (sources.ahead(problem.data, batches), weights))[0]

@@ -232,9 +232,10 @@ def _steps(
 
     *order_keys, step_key = jax.random.split(key, len(streams) + 1)
 
-    def order(i: int, step: Any) -> Int[Array, "indices"]:
+    def order(i: int, step: Any) -> _Order:
         shuffled = jax.random.permutation(jax.random.fold_in(order_keys[i], step // per_epoch[i]), sizes[i])
-        return jnp.resize(shuffled, (per_epoch[i] * batches_each[i],))
+        chosen = jnp.resize(shuffled, (per_epoch[i], batches_each[i]))
+        return _Order(chosen, sources.ahead(data, jnp.asarray(streams[i].rows)[chosen].astype(jnp.int32)))
 
     def body(step: Any, carry: tuple[Fit, tuple]) -> tuple[Fit, tuple]:
         result, orders = carry
@@ -245,8 +246,7 @@ def _steps(
             for i in range(len(streams))
         )
         batches = tuple(
-            sharding.share_out(_batch(stream, data, orders[i], step % per_epoch[i], batches_each[i]))
-            for i, stream in enumerate(streams)
+            sharding.share_out(_batch(stream, data, orders[i], step % per_epoch[i])) for i, stream in enumerate(streams)
         )
         step = jnp.asarray(step, jnp.int32)
         now = Now(step, total, jax.random.fold_in(step_key, step), step)
@@ -257,7 +257,8 @@ def _steps(
         kept = result.losses.at[step].set(loss.astype(jnp.float32))
         return Fit(sharding.split(optax.tree.where(apply, state, result.state)), kept, failed), orders
 
-    orders = tuple(jnp.zeros(n * size, jnp.int32) for n, size in zip(per_epoch, batches_each, strict=True))
+    shapes = zip(per_epoch, batches_each, strict=True)
+    orders = tuple(_Order(*2 * (jnp.zeros(shape, jnp.int32),)) for shape in shapes)
     return jax.lax.fori_loop(first, last, body, (start, orders))[0]
 
 
@@ -292,12 +293,24 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
     return -(-examples // min(batch_size, examples))
 
 
-def _batch(stream: Stream, data: Any, order: Array, number: Any, size: int) -> Any:
-    return examples(stream, data, jax.lax.dynamic_slice_in_dim(order, number * size, size))
+class _Order(NamedTuple):
+    """The batches of an epoch, each [batches, size]. chosen: which of the stream's rows. rows: these, of the data."""
+
+    chosen: Int[Array, "batches size"]
+    rows: Int[Array, "batches size"]
+
+
+def _batch(stream: Stream, data: Any, order: _Order, number: Any) -> Any:
+    chosen, rows = (jax.lax.dynamic_index_in_dim(part, number, keepdims=False) for part in order)
+    return _beside(stream, sources.take(data, rows), chosen)
 
 
 def examples(stream: Stream, data: Any, chosen: Array) -> Any:
-    examples = sources.take(data, jnp.asarray(stream.rows)[chosen])
+    """A batch of these of the stream's examples."""
+    return _beside(stream, sources.take(data, jnp.asarray(stream.rows)[chosen]), chosen)
+
+
+def _beside(stream: Stream, examples: Any, chosen: Array) -> Any:
     if stream.extra is None:
         return examples
     return examples, jax.tree.map(lambda leaf: jnp.asarray(leaf)[chosen], stream.extra)

@@ -1,13 +1,8 @@
-"""Where examples are: arrays on the device, or anything on the host that gives examples by their indices.
-
-`take` is the only function that knows. Off the device it is a call from inside the compiled program to the host, so
-that training, gradients and sweeps are the same functions wherever the data lies, also under vmap.
-"""
-
 from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from mcu_jax.base import Batch, UserError
+from mcu_jax.sources import _ahead
 
 
 @jax.tree_util.register_static
@@ -26,16 +22,27 @@ class Host:
     read: (indices [n] int32) -> a Batch of NumPy arrays [n, …], in their order; called from the compiled program, so it
     must not use jax. example: a Batch of one example without the leading axis, or its shapes and dtypes. length: how
     many examples there are. A batch at a time is on the device: memory is what a batch takes, not the data. budget:
-    bytes that the examples of a batch may take; whatever asks for more at once is refused when it is compiled.
+    bytes that the examples of a batch may take; whatever asks for more at once is refused when it is compiled. ahead:
+    how many batches are read before they are asked for, each in a thread of grain's, so that `read` is called from
+    several at once; 0 for none.
     """
 
-    def __init__(self, read: Callable[[np.ndarray], Batch], example: Batch, length: int, *, budget: int = 2**30):
+    def __init__(
+        self,
+        read: Callable[[np.ndarray], Batch],
+        example: Batch,
+        length: int,
+        *,
+        budget: int = 2**30,
+        ahead: int = 0,
+    ):
         self.read, self.length, self.budget = read, length, budget
+        self.reader = _ahead.Reader(read, ahead) if ahead else None
         self.example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), dict(example))
 
 
-def memory_mapped(arrays: Batch, *, budget: int = 2**30) -> Host:
-    """A source over arrays on disk, `np.load(file, mmap_mode="r")` each. budget: see `Host`.
+def memory_mapped(arrays: Batch, *, budget: int = 2**30, ahead: int = 2) -> Host:
+    """A source over arrays on disk, `np.load(file, mmap_mode="r")` each. budget, ahead: see `Host`.
 
     Raises UserError for unequal lengths.
     """
@@ -45,7 +52,26 @@ def memory_mapped(arrays: Batch, *, budget: int = 2**30) -> Host:
     def read(rows: np.ndarray) -> Batch:
         return jax.tree.map(lambda leaf: np.asarray(leaf[rows]), arrays)
 
-    return Host(read, jax.tree.map(lambda leaf: leaf[0], arrays), length, budget=budget)
+    return Host(read, jax.tree.map(lambda leaf: leaf[0], arrays), length, budget=budget, ahead=ahead)
+
+
+_SHARE = 0.25
+
+
+def placed(examples: Batch, memory: int | None = None) -> Batch | Host:
+    """The same where they fit the device: a quarter of its memory; else a `memory_mapped` source, which stays on the
+    host. memory: the device's, in bytes.
+    """
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(dict(examples)))
+    return (
+        dict(examples) if size <= _SHARE * (device_memory() if memory is None else memory) else memory_mapped(examples)
+    )
+
+
+def device_memory() -> int:
+    """Bytes that jax may use of the first device, or where it does not say, as on a CPU, of the whole machine."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def length(data: Batch | Host) -> int:
@@ -65,6 +91,38 @@ def take(data: Batch | Host, rows: Int[Any, "n"]) -> Batch:
     if isinstance(data, Host):
         return _call(data, jnp.asarray(rows, jnp.int32))
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[jnp.asarray(rows)], dict(data))
+
+
+def first(data: Batch | Host) -> Batch:
+    """The first example, [1, …], alone on the device."""
+    return jax.tree.map(jnp.asarray, dict(read(data, np.arange(1))))
+
+
+def ahead(data: Batch | Host, batches: Int[Any, "batches size"]) -> Int[Any, "batches size"]:
+    """The same batches of indices, with which `take` is going to be asked, in this order. Traceable.
+
+    A source on the host is told of them, and reads ahead. That changes no result: what is not asked for as announced
+    is read when it is.
+    """
+    if not isinstance(data, Host) or data.reader is None or batches.shape[0] < 2 or batches.shape[1] > _ROWS:
+        return batches
+    count, size = batches.shape
+    at_once = min(count, _ROWS // size)
+    whole, told = count // at_once * at_once, functools.partial(_tell, data)
+    parts = jax.lax.map(told, batches[:whole].reshape(-1, at_once, size)).reshape(whole, size)
+    return jnp.concatenate([parts, told(batches[whole:])]) if whole < count else parts
+
+
+def _tell(data: Host, batches: Int[Array, "batches size"]) -> Int[Array, "batches size"]:
+    def tell(batches: Any) -> Any:
+        assert data.reader is not None
+        data.reader.announce(np.ascontiguousarray(batches, np.int32))
+        return np.asarray(batches)
+
+    # Its result is what `take` is given, so that the announcement comes before it.
+    return jax.pure_callback(
+        tell, jax.ShapeDtypeStruct(batches.shape, batches.dtype), batches, vmap_method="sequential"
+    )
 
 
 def read(data: Batch | Host, rows: np.ndarray) -> Batch:
@@ -99,7 +157,8 @@ def _call_once(data: Host, rows: Int[Array, "n"]) -> Batch:
     shapes = jax.tree.map(lambda one: jax.ShapeDtypeStruct((*rows.shape, *one.shape), one.dtype), data.example)
 
     def read(rows: Any) -> Batch:
-        batch = data.read(np.asarray(rows))
+        rows = np.asarray(rows)
+        batch = data.read(rows) if data.reader is None else data.reader.take(rows)
         return jax.tree.map(lambda spec, leaf: np.asarray(leaf, spec.dtype), data.example, batch)
 
     # One after another under vmap, so that no call grows with what is mapped over.
