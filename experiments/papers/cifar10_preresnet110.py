@@ -1,0 +1,34 @@
+"""CIFAR-10, PreResNet-110: a tenth of the training images at random, and one class (Shi & Wang 2025, arXiv 2505.10859).
+
+Shows: the methods that the paper compares beside MCU with a fixed penalty, an adaptive one, and one that tunes itself.
+Run: python experiments/papers/cifar10_preresnet110.py --scale paper --data DIR [--mesh data=4] [--minutes 9]
+    DIR: cifar10 as TensorFlow Datasets prepares it.
+Time and result: not run yet at scales paper and small; the tests run smoke, which shows that it runs and nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import scales
+
+SCALES: dict[str, dict[str, Any]] = {
+    "paper": {
+        "model": "preresnet:depth=110",
+        "train": {"epochs": 200, "lr": 0.1, "batch_size": 128},
+        "steps": 1760,
+    },
+    "small": {"model": "preresnet:depth=20", "train": {"epochs": 30, "lr": 0.1, "batch_size": 128}},
+    "smoke": {"model": "cnn", "train": {"epochs": 1, "batch_size": 8}},
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    requests = ("random:0.1", "class:0")
+    return scales.main(__file__, __doc__ or "", SCALES, dataset="cifar10", requests=requests, arguments=arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
