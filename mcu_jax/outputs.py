@@ -206,7 +206,8 @@ def _check_rows(name: str, indices: np.ndarray, n: int) -> None:
 def _check_values(problem: Problem, rows: np.ndarray) -> None:
     data = problem.data
     if not isinstance(data, sources.Host):  # images as bytes are always right, and may lie on a disk
-        data = {name: leaf for name, leaf in data.items() if name in LABELS or not _are_bytes(leaf)}
+        labelled = label_name(data)
+        data = {name: leaf for name, leaf in data.items() if name == labelled or not _are_bytes(leaf)}
     size = min(4096, sources.largest_batch(data))
     for start in range(0, len(rows), size):
         batch = sources.read(data, rows[start : start + size])
