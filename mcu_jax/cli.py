@@ -141,8 +141,8 @@ def run(arguments: list[str]) -> int:
             raise
         why = " ".join(str(error).split())[:LONGEST_CAUSE] or "MemoryError"
         return _fail(
-            f"the memory is too small ({why}). Ask for a smaller model, fewer seeds at a time or smaller batches; what "
-            "was finished is kept",
+            f"the memory is too small ({why}). Ask for a smaller model, fewer seeds at a time or smaller batches; on a "
+            "GPU or TPU also for --precision bfloat16, or a deep network with remat=true; what was finished is kept",
             1,
         )
     except runs.InterruptedRunError as error:

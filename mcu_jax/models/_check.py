@@ -124,7 +124,7 @@ def _compare(name: str, apply: Callable[..., Any], shapes: tuple, values: Callab
     apart = float(np.max(np.abs(by_batch - by_stats)))
     largest = float(np.max(np.abs([by_batch, by_stats])))
     same = apart <= max(_TOLERANCE, _coarsest(jaxpr) ** 0.5) * largest
-    if np.isfinite(by_batch).all() and not same:
+    if np.isfinite([by_batch, by_stats]).all() and not same:
         raise base.UserError(
             f"{name} returns statistics that are not those of its batch: on one batch its logits (up to {largest:.3g}) "
             f"are {apart:.3g} apart without `stats` and with the statistics it returned. A running average would make "

@@ -59,7 +59,8 @@ def _value(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> Ar
 
 def _is_matmul(x: Array, strides: tuple[int, ...]) -> bool:
     """Whether on a CPU the convolution as a whole is one."""
-    return x.shape[-1] <= _FEW_CHANNELS or max(strides) > 1
+    # Of bfloat16 XLA has no convolution of its own there, and what jaxlib 0.12 makes in its place can give NaN.
+    return x.shape[-1] <= _FEW_CHANNELS or max(strides) > 1 or x.dtype == jnp.bfloat16
 
 
 def plain(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> Array:
