@@ -7,7 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 import chex
 import jax
@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from mcu_jax import Problem, UserError, chunks, curves, paths
+from mcu_jax import Problem, UserError, chunks, curves, paths, runs
+from mcu_jax.runs import _graph, _runner, _stages
 
 COUNT = 13
 TS = np.linspace(0, 1, COUNT, dtype=np.float32)
@@ -107,6 +108,23 @@ def test_without_a_listener_it_is_a_warning(plain: jax.Array, monkeypatch: pytes
     exhausted(monkeypatch, 12, OUT)
     with pytest.warns(RuntimeWarning, match="too small for 13 points"):
         sweep()
+
+
+def test_in_a_run_it_is_a_line_of_the_run(
+    plain: jax.Array, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    class Listening(runs.Silent):
+        lines: ClassVar[list[str]] = []
+
+        def note(self, text: str) -> None:
+            self.lines.append(text)
+
+    exhausted(monkeypatch, 12, OUT)
+    stage = _graph.Stage("sweep", 3, sweep, {})
+    _runner.Runner(_stages.Store(tmp_path / "stages"), Listening(), together=False).run({"sweep": [stage]})
+    assert Listening.lines == [
+        "sweep, seed 3: the memory is too small for 13 points of a path side by side: 6 from here on"
+    ]
 
 
 def test_too_little_for_one_is_the_users_to_know(plain: jax.Array, monkeypatch: pytest.MonkeyPatch) -> None:
