@@ -32,6 +32,7 @@ from mcu_jax import (
     paths,
     registry,
     rules,
+    sharding,
     sources,
     training,
     trees,
@@ -189,7 +190,6 @@ def test_vmap_over_keys_is_a_loop(problem: Problem, unlearned: Any, run: Run, na
 
 def test_each_device_of_a_mesh_computes_its_quarter_of_a_batch(problem: Problem) -> None:
     """Of 32 examples 8, from the pixels to the 10 logits; the state is given from segment to segment, not copied."""
-    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 
     def terms(params: Any, batches: tuple, now: training.Now) -> tuple[training.Term]:
         ((x, y),) = (batch.values() for batch in batches)
@@ -200,8 +200,9 @@ def test_each_device_of_a_mesh_computes_its_quarter_of_a_batch(problem: Problem)
     state = training.begin(objective, problem.params, problem.data, chain, None)
     start = training.Fit(state, jnp.zeros(8), jnp.asarray(-1, jnp.int32))
     arguments = (start, training.descend(objective.terms, chain), objective.streams, problem.data, KEYS[0], 0, 7, 7)
-    for given, mine, others in ((None, 32, 8), (mesh, 8, 32)):
-        text = _loop._compiled.lower(*arguments, batch_size=32, mesh=given).compile().as_text()
+    for given, mine, others in ((None, 32, 8), (sharding.mesh("data=4"), 8, 32)):
+        with sharding.use(given):
+            text = _loop._compiled.lower(*arguments, batch_size=32).compile().as_text()
         for shape in ("f32[{},10]", "f32[{},64]", "f32[{},16]"):
             assert shape.format(mine) in text
             assert shape.format(others) not in text
