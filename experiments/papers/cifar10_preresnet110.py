@@ -21,7 +21,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "steps": 1760,
     },
     "small": {"model": "preresnet:depth=20", "train": {"epochs": 30, "lr": 0.1, "batch_size": 128}},
-    "smoke": {"model": "cnn", "train": {"epochs": 1, "batch_size": 8}},
+    "smoke": {"model": "mlp:hidden=8", "train": {"epochs": 1, "batch_size": 8}},
 }
 
 

@@ -27,7 +27,7 @@ SCALES: dict[str, dict[str, Any]] = {
     "smoke": {
         "grid": "methods",
         "methods": ("gradient_ascent", "random_label"),
-        "curve": ("linear",),
+        "curve": ("bezier",),
         "model": "mlp:hidden=8",
         "train": {"epochs": 1, "batch_size": 8},
     },

@@ -17,7 +17,7 @@ import scales
 SCALES: dict[str, dict[str, Any]] = {
     "paper": {"model": "vgg16_bn", "train": {"epochs": 100, "lr": 0.05, "batch_size": 128}, "steps": 3520},
     "small": {"model": "vgg16_bn", "train": {"epochs": 30, "lr": 0.05, "batch_size": 128}},
-    "smoke": {"model": "cnn", "train": {"epochs": 1, "batch_size": 8}},
+    "smoke": {"model": "mlp:hidden=8", "train": {"epochs": 1, "batch_size": 8}},
 }
 
 
