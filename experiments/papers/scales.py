@@ -30,7 +30,7 @@ UNLEARN: dict[str, dict[str, Any]] = {
     "small": {"train_size": 10_000, "lr": 0.03, "steps": 600, "points": 11, "seeds": (0, 1, 2), "baselines": BASELINES},
     "smoke": {
         **{"train_size": 16, "validation_size": 4, "steps": 2, "points": 4, "seeds": (0,), "sample": 8},
-        "baselines": ("mcu:beta=0.2",),
+        "baselines": (),
     },
 }
 CONNECT: dict[str, dict[str, Any]] = {
