@@ -97,7 +97,7 @@ def mlp(hidden: int = 64, classes: int = 10) -> nn.Module:
 
 def images(x: np.ndarray, *, channels_last: bool) -> torch.Tensor:
     """uint8 [n, h, w, c] as floats of −1 to 1, [n, c, h, w]."""
-    scaled = torch.from_numpy(x).permute(0, 3, 1, 2).float() / 127.5 - 1
+    scaled = torch.from_numpy(x.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
     return scaled.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 

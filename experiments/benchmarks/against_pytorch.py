@@ -7,6 +7,9 @@ Shows: (a) evaluating a path of PreResNet-20, BatchNorm refreshed at each of 21 
     one large matrix product. PyTorch loops over t and seeds as reference codes do, by batches of 100 and of 500 and
     by both layouts of images. Before anything is timed, both give the same logits to 1e-3. Compilation stands by
     itself.
+Time and result: part c, 2 minutes on 2 x86-64 CPU cores, jax 0.10.2, PyTorch 2.14: 16 seeds take 1.8 s (and 11 s of
+    compilation) in place of 40.3 s. Part f: a forward pass of PreResNet-20 reaches 38 % of what one large matrix
+    product does. Parts a, d and e have not been run yet.
 Run: pip install torch safetensors; python experiments/benchmarks/against_pytorch.py [--part a]
 Writes experiments/results/against_pytorch.json, a part at a time.
 """
