@@ -21,7 +21,10 @@ import json, os, pathlib, sys
 import ray
 place = pathlib.Path(sys.argv[1])
 asked = json.loads(sys.argv[2])
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+try:
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+except Exception as error:
+    sys.exit(f"no cluster here: {error}")
 from mcu_jax import runs
 
 LOSING = '''
@@ -66,6 +69,8 @@ def test_a_run_whose_worker_is_lost_is_begun_again_and_what_fails_is_told(
         [sys.executable, "-c", DRIVER, str(tmp_path), json.dumps(SMALL)],
         capture_output=True, text=True, env={**os.environ, **compilations, "PYTHONPATH": place}, timeout=300,
     )  # fmt: skip
+    if "no cluster here" in ended.stderr:
+        pytest.skip(ended.stderr)  # where a machine gives Ray no shared memory, or no ports
     assert ended.returncode == 0, ended.stderr
     told = json.loads((tmp_path / "told.json").read_text())
     assert (tmp_path / "lost").exists(), "no worker was lost"
