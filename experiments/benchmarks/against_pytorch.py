@@ -285,7 +285,11 @@ def main() -> None:
         results[part] = PARTS[part]()
         print(f"{part}: {json.dumps(results[part], indent=1)}", flush=True)
         results["machine"] = {
-            **{"device": jax.devices()[0].device_kind, "cpus": os.cpu_count(), "platform": platform.platform()},
+            **{
+                "device": jax.devices()[0].device_kind,
+                "cpus": os.cpu_count(),
+                "platform": f"{platform.system()} {platform.machine()}",
+            },
             **{"jax": jax.__version__, "torch": torch.__version__, "torch_threads": torch.get_num_threads()},
         }
         RESULT.write_text(json.dumps(results, indent=1) + "\n")
