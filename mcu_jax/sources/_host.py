@@ -63,9 +63,8 @@ def placed(examples: Batch, memory: int | None = None) -> Batch | Host:
     host. memory: the device's, in bytes.
     """
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(dict(examples)))
-    return (
-        dict(examples) if size <= _SHARE * (device_memory() if memory is None else memory) else memory_mapped(examples)
-    )
+    whole = device_memory() if memory is None else memory
+    return dict(examples) if size <= _SHARE * whole else memory_mapped(examples)
 
 
 def device_memory() -> int:
