@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -93,6 +94,22 @@ class Path(NamedTuple):
     start: Params
     inner: Params
     end: Params
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what it is made of, not all of its numbers."""
+        named = jax.tree_util.tree_leaves_with_path(self.start)
+        bends = len(jax.tree.leaves(self.inner)[0]) if named else 0
+        rows = "".join(
+            f"<tr><td>{html.escape(jax.tree_util.keystr(place, simple=True, separator='/'))}</td><td>{leaf.shape}</td>"
+            f"<td>{leaf.dtype}</td></tr>"
+            for place, leaf in named
+        )
+        size = sum(leaf.size for _, leaf in named)
+        told = f"Path of {bends} inner point{'s' * (bends != 1)} between two models of {size:,} parameters"
+        return (
+            f"<details><summary>{told}</summary><table><thead><tr><th>leaf</th><th>shape</th><th>dtype</th></tr></thead>"
+            f"<tbody>{rows}</tbody></table></details>"
+        )
 
 
 class Units(NamedTuple):
