@@ -220,18 +220,6 @@ def _resnet(module: str, leaf: str) -> str:
     return _tensor(_renamed(module, *rules, ("^head$", "fc")), leaf)
 
 
-def _preresnet(module: str, leaf: str) -> str:
-    def place(stage: str, block: str) -> str:
-        return f"layer{int(stage) + 1}.{block}."
-
-    module = re.sub(r"stage(\d)_block(\d+)/", lambda match: place(*match.groups()), module)
-    if "." in module:
-        module = re.sub(r"Conv_(\d)", lambda match: f"conv{int(match[1]) + 1}", module)
-        module = re.sub(r"BatchNorm_(\d)", lambda match: f"bn{int(match[1]) + 1}", module)
-    rules = ("shortcut", "downsample.0"), ("^Conv_0$", "conv1"), ("^BatchNorm_0$", "bn"), ("^head$", "fc")
-    return _tensor(_renamed(module, *rules), leaf)
-
-
 def _vgg16_bn(module: str, leaf: str) -> str:
     """Layers are counted, activations and pools among them."""
     dense = {"dense0": "classifier.0", "dense1": "classifier.3", "head": "classifier.6"}
@@ -295,7 +283,7 @@ def _windows(module: str, leaf: str) -> str:
 DIALECTS: dict[str, dict[str, Names]] = {
     "resnet18": {"torchvision": _resnet},
     "resnet50": {"torchvision": _resnet},
-    "preresnet": {"dnn-mode-connectivity": _preresnet},
+    "preresnet": {"dnn-mode-connectivity": _resnet},
     "vgg16_bn": {"torchvision": _vgg16_bn},
     "vit": {"timm": _vit_timm, "torchvision": _vit_torchvision},
     "swin": {"torchvision": _swin_torchvision, "timm": _swin_timm, "timm up to 0.8": _swin_timm_before},

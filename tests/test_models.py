@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from mcu_jax import Model, Problem, UserError, curves, methods, metrics, models, paths
+from mcu_jax import Model, Problem, UserError, curves, methods, metrics, models, paths, trees
 from mcu_jax.models import _conv, _norm
 
 KEY = jax.random.key(0)
@@ -35,6 +35,12 @@ def small(name: str) -> Model:
 def assert_close(a: jax.Array, b: jax.Array, tolerance: float = 2e-6) -> None:
     scale = float(jnp.abs(b).max())
     np.testing.assert_allclose(a, b, atol=tolerance * scale, rtol=0)
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_every_layer_has_a_name_of_its_own(name: str) -> None:
+    made = jax.eval_shape(small(name).init, KEY, jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.uint8))
+    assert not [leaf for leaf in trees.names(made) if leaf != leaf.lower()], "flax's own names count, as Conv_0"
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -156,12 +162,12 @@ def test_batchnorm_train_moments_are_the_batch_s() -> None:
     # The first normalisation sees the first convolution's output, which is known without it.
     first = lax.conv_general_dilated(
         x.astype(np.float32) / 127.5 - 1,
-        params["Conv_0"]["kernel"],
+        params["conv1"]["kernel"],
         (1, 1),
         ((1, 1), (1, 1)),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-    moments = stats["stage0_block0"]["BatchNorm_0"]
+    moments = stats["layer1_0"]["bn1"]
     np.testing.assert_allclose(moments["mean"], np.mean(first, (0, 1, 2)), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(moments["var"], np.var(first, (0, 1, 2)), rtol=1e-4)
     # Evaluated with its own moments a batch gives what it gave in training.

@@ -47,19 +47,19 @@ def preresnet(
 def _units(per_stage: int, bottleneck: bool) -> tuple[base.Units, ...]:
     """Each residual stream, from where it begins until a shortcut begins the next; and each channel inside a block."""
     convolutions = 3 if bottleneck else 2
-    inner, stream = [], [("Conv_0/kernel", 3)]
-    for stage in range(3):
+    inner, stream = [], [("conv1/kernel", 3)]
+    for stage in (1, 2, 3):
         for i in range(per_stage):
-            block = f"stage{stage}_block{i}"
-            stream += [*_linen.norm_axes(f"{block}/BatchNorm_0"), (f"{block}/Conv_0/kernel", 2)]
+            block = f"layer{stage}_{i}"
+            stream += [*_linen.norm_axes(f"{block}/bn1"), (f"{block}/conv1/kernel", 2)]
             for k in range(1, convolutions):
-                channels = [(f"{block}/Conv_{k - 1}/kernel", 3), *_linen.norm_axes(f"{block}/BatchNorm_{k}")]
-                inner.append(base.Units((*channels, (f"{block}/Conv_{k}/kernel", 2))))
-            if i == 0 and (stage or bottleneck):
-                inner.append(base.Units((*stream, (f"{block}/shortcut/kernel", 2))))
-                stream = [(f"{block}/shortcut/kernel", 3)]
-            stream.append((f"{block}/Conv_{convolutions - 1}/kernel", 3))
-    return (*inner, base.Units((*stream, *_linen.norm_axes("BatchNorm_0"), ("head/kernel", 0))))
+                channels = [(f"{block}/conv{k}/kernel", 3), *_linen.norm_axes(f"{block}/bn{k + 1}")]
+                inner.append(base.Units((*channels, (f"{block}/conv{k + 1}/kernel", 2))))
+            if i == 0 and (stage > 1 or bottleneck):
+                inner.append(base.Units((*stream, (f"{block}/downsample_conv/kernel", 2))))
+                stream = [(f"{block}/downsample_conv/kernel", 3)]
+            stream.append((f"{block}/conv{convolutions}/kernel", 3))
+    return (*inner, base.Units((*stream, *_linen.norm_axes("bn"), ("head/kernel", 0))))
 
 
 class _Block(nn.Module):
@@ -70,19 +70,19 @@ class _Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        def norm(x: Array) -> Array:
-            return _norm_relu(x, self.train)
+        def norm(x: Array, name: str) -> Array:
+            return _norm_relu(x, self.train, name)
 
         width = 4 * self.planes if self.bottleneck else self.planes
         if self.bottleneck:
-            y = _Conv(self.planes, (1, 1), padding=0)(norm(x))
-            y = _Conv(self.planes, (3, 3), self.strides)(norm(y))
-            y = _Conv(width, (1, 1), padding=0)(norm(y))
+            y = _Conv(self.planes, (1, 1), padding=0, name="conv1")(norm(x, "bn1"))
+            y = _Conv(self.planes, (3, 3), self.strides, name="conv2")(norm(y, "bn2"))
+            y = _Conv(width, (1, 1), padding=0, name="conv3")(norm(y, "bn3"))
         else:
-            y = _Conv(width, (3, 3), self.strides)(norm(x))
-            y = _Conv(width, (3, 3))(norm(y))
+            y = _Conv(width, (3, 3), self.strides, name="conv1")(norm(x, "bn1"))
+            y = _Conv(width, (3, 3), name="conv2")(norm(y, "bn2"))
         if x.shape[-1] != width or self.strides != 1:
-            x = _Conv(width, (1, 1), self.strides, padding=0, name="shortcut")(x)
+            x = _Conv(width, (1, 1), self.strides, padding=0, name="downsample_conv")(x)
         return x + y
 
 
@@ -95,16 +95,16 @@ class _PreResNet(nn.Module):
     @nn.compact
     def __call__(self, x: Shaped[Any, "n ..."], train: bool) -> tuple[Array, Array]:
         x = _linen.as_float(x)
-        x = _Conv(16, (3, 3))(x)
+        x = _Conv(16, (3, 3), name="conv1")(x)
         block = _linen.forgetful(_Block, self.remat)
-        for stage, planes in enumerate((16, 32, 64)):
+        for stage, planes in enumerate((16, 32, 64), 1):
             for i in range(self.per_stage):
-                strides = 2 if stage and not i else 1
-                x = block(planes, strides, self.bottleneck, train, name=f"stage{stage}_block{i}")(x)
-        x = _norm_relu(x, train).mean((1, 2))
+                strides = 2 if stage > 1 and not i else 1
+                x = block(planes, strides, self.bottleneck, train, name=f"layer{stage}_{i}")(x)
+        x = _norm_relu(x, train, "bn").mean((1, 2))
         return nn.Dense(self.num_classes, name="head")(x), x
 
 
-def _norm_relu(x: Array, train: bool) -> Array:
+def _norm_relu(x: Array, train: bool, name: str) -> Array:
     # Momentum 0: the returned statistics are this batch's alone.
-    return nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.0)(x))
+    return nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.0, name=name)(x))
