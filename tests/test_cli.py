@@ -37,6 +37,7 @@ from mcu_jax import (
     rules,
     runs,
 )
+from mcu_jax.cli import _devices, _flags, _jobs
 
 pytestmark = pytest.mark.usefixtures("kept_compilations")
 
@@ -50,7 +51,7 @@ def numbers(directory: pathlib.Path) -> list:
 
 
 def test_flags_and_settings_are_the_same() -> None:
-    assert dataclass_flags() == set(cli._flags(runs.Config, cli._Own).__annotations__) - {
+    assert dataclass_flags() == set(_flags.flags_of(runs.Config, _jobs.Own).__annotations__) - {
         *("config", "quiet", "dry_run", "device", "repair", "mesh", "processes", "no_compile_cache"),
     }
     assert SMALL == {
@@ -652,9 +653,9 @@ def test_compiled_code_is_kept_for_later_runs(monkeypatch: pytest.MonkeyPatch, t
             setattr(self, name, value)
 
     def told(config: Config, *arguments: str) -> str | None:
-        monkeypatch.setattr(cli.jax, "config", config)
+        monkeypatch.setattr(_devices.jax, "config", config)
         with pytest.raises(SystemExit):
-            cli.main([*arguments, "--version"])
+            cli.main(["unlearn", *arguments, "--help"])
         return config.jax_compilation_cache_dir
 
     monkeypatch.setenv("MCU_JAX_CACHE", str(tmp_path / "kept"))
