@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import typing
+
 from mcu_jax import registry, runs, text
 from mcu_jax.cli import _export, _flags, _jobs, _messages
+
+
+class _Runs(typing.TypedDict, total=False):
+    json: bool
+
 
 SHELLS = ("bash", "zsh", "tcsh", "fish")
 
@@ -20,7 +27,9 @@ def complete(arguments: list[str]) -> int:
     }
     flags = {command: _flags.flags_of(*kind) for command, kind in kinds.items()}
     try:
-        tyro.extras.subcommand_cli_from_dict({**flags, "list": dict}, prog="mcu-jax", args=arguments)
+        tyro.extras.subcommand_cli_from_dict(
+            {**flags, "list": dict, "runs": _Runs, "diff": dict}, prog="mcu-jax", args=arguments
+        )
     except SystemExit as ended:
         return int(ended.code or 0)
     except OSError as error:

@@ -18,7 +18,7 @@ def told(error: Exception) -> int | None:
     if isinstance(error, base.UserError | text.TextError | DamagedCheckpointError):
         return _messages.fail(str(error), 2)
     if isinstance(error, runs.InterruptedRunError):
-        return _messages.fail(f"{error}; what was finished is kept: give the same command again to go on", 130)
+        return _messages.fail(f"{error}: give the same command again to go on", 130)
     if isinstance(error, OSError):  # a full disk, a directory that went away
         return _messages.fail(f"{error}; what was finished is kept: give the same command again to go on", 1)
     if isinstance(error, MemoryError) or _is_of_memory(error):

@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from mcu_jax import runs
-from mcu_jax.cli import _messages
+from mcu_jax.cli import _help, _messages
 
 
 def parse(arguments: list[str], command: str, *kinds: type) -> dict[str, Any] | int:
-    """What is given, or the exit status where tyro has shown the help or what is wrong."""
+    """What is given, or the exit status where the help is shown, or what is wrong."""
+    if _help.asked(arguments):
+        print(_help.screen(command, kinds, whole=_help.ALL in arguments))
+        return 0
     import tyro
 
     wrong = io.StringIO()
@@ -45,17 +48,11 @@ def flags_of(*kinds: type) -> Any:
             if dataclasses.is_dataclass(setting.kind) and isinstance(setting.kind, type):
                 flags[name] = flags_of(setting.kind)
             else:
-                arg = tyro.conf.arg(help=setting.help, help_behavior_hint=_default(setting.default))
+                arg = tyro.conf.arg(help=setting.help, help_behavior_hint=_help.default(setting.default))
                 flags[name] = Annotated[setting.kind, arg]
     typed = typing.TypedDict(kinds[0].__name__, flags, total=False)  # type: ignore[misc]
     typed.__doc__ = kinds[0].__doc__
     return typed
-
-
-def _default(value: Any) -> str:
-    if value is None or value is False or value == ():
-        return ""
-    return f"(default: {' '.join(map(str, value)) if isinstance(value, tuple) else value})"
 
 
 def over(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
 from mcu_jax import report, runs, sharding, text
 from mcu_jax.cli import _devices, _flags, _messages
+from mcu_jax.runs import Group
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,25 +18,46 @@ class Own:
     """What a command is told beside the configuration of its job."""
 
     config: Annotated[
-        str | None, "A YAML file of the same settings, as config.yaml in a run directory; the command line wins."
+        str | None,
+        Group("output", usual=True),
+        "A YAML file of the same settings, as config.yaml in a run directory; the command line wins.",
     ] = None
-    quiet: Annotated[bool, "Print nothing but errors: the run directory has the results."] = False
-    dry_run: Annotated[bool, "Show the resolved configuration and what would be computed, and stop."] = False
-    repair: Annotated[bool, "Remove what is damaged among the finished stages and make it again, and only that."] = (
-        False
-    )
-    device: Annotated[str | None, "cpu, gpu or tpu (default: what jax finds)."] = None
+    quiet: Annotated[
+        bool, Group("output", usual=True), "Print nothing but errors: the run directory has the results."
+    ] = False
+    dry_run: Annotated[
+        bool, Group("output", usual=True), "Show the resolved configuration and what would be computed, and stop."
+    ] = False
+    repair: Annotated[
+        bool, Group("output"), "Remove what is damaged among the finished stages and make it again, and only that."
+    ] = False
+    device: Annotated[str | None, Group("devices", usual=True), "cpu, gpu or tpu (default: what jax finds)."] = None
     mesh: Annotated[
         str | None,
+        Group("devices"),
         "Share the work out over devices, as data=4,map=2: data shares every batch, fsdp parameters too, map shares "
         "seeds or the t of a path (default: one device).",
     ] = None
     processes: Annotated[
         str | None,
+        Group("devices"),
         "This process is one of several, on one machine or many, which share the run directory: auto, where the "
         "cluster tells, or HOST:PORT,COUNT,NUMBER with the address of number 0.",
     ] = None
-    no_compile_cache: Annotated[bool, "Keep no compiled code for later runs, and use none (see the README)."] = False
+    log: Annotated[
+        str | None,
+        Group("output"),
+        "A file to which what happens is appended, as JSON: one object a line (see the README).",
+    ] = None
+    tensorboard: Annotated[
+        str | None,
+        Group("output"),
+        "A folder for event files of TensorBoard: losses as they fall, and at the end metrics along t, in thousandths "
+        "(needs tensorboardX).",
+    ] = None
+    no_compile_cache: Annotated[
+        bool, Group("devices"), "Keep no compiled code for later runs, and use none (see the README)."
+    ] = False
 
 
 def unlearn(arguments: list[str]) -> int:
@@ -65,6 +88,14 @@ def _job(arguments: list[str], kind: Any, run: Callable[..., runs.Run]) -> int:
         return _carry_out(config, run, own)
 
 
+def _observers(own: Mapping[str, Any], *, quiet: bool) -> Iterator[Any]:
+    yield runs.Progress(quiet=quiet)
+    if own["log"] is not None and sharding.is_first():
+        yield runs.Log(own["log"])
+    if own["tensorboard"] is not None and sharding.is_first():
+        yield runs.TensorBoard(own["tensorboard"])
+
+
 def _carry_out(config: Any, run: Callable[..., runs.Run], own: Mapping[str, Any]) -> int:
     import yaml
 
@@ -76,8 +107,9 @@ def _carry_out(config: Any, run: Callable[..., runs.Run], own: Mapping[str, Any]
             print(f"  {name}: {missing} to compute, {finished} finished")
         return 0
     quiet = bool(own["quiet"]) or not sharding.is_first()
-    with runs.Progress(quiet=quiet) as progress:
-        made = run(config, progress, repair=bool(own["repair"]))
+    with contextlib.ExitStack() as entered:
+        observers = [entered.enter_context(observer) for observer in _observers(own, quiet=quiet)]
+        made = run(config, runs.Observers(*observers), repair=bool(own["repair"]))
     if not sharding.is_first():
         return 1 if made.failures else 0
     width = min(shutil.get_terminal_size().columns, 120)

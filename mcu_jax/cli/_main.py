@@ -20,7 +20,10 @@ USAGE = """mcu-jax: machine unlearning through mode connectivity
                               tune methods alike, on seeds of their own, and write a recipe file for --recipe
   mcu-jax export RUN --to DIR [--seed 0] [--t best | --method npo]
                               a model of a run as a checkpoint that plain orbax reads
-  mcu-jax COMMAND --help      every flag
+  mcu-jax runs [DIR …] [--json]
+                              the runs in runs/, or in other folders: state, age, size, what came out
+  mcu-jax diff A B            two runs side by side: settings, versions, data, and what came out
+  mcu-jax COMMAND --help      the usual flags; --help-all every flag
   mcu-jax list                the methods, curves, models, metrics and data sets there are, and their hyper-parameters
   mcu-jax --version
   mcu-jax --tyro-print-completion bash, or zsh, or fish
@@ -36,6 +39,8 @@ COMMANDS = {
     "tune": "_jobs.tune",
     "export": "_export.export",
     "list": "_list.names",
+    "runs": "_runs.table",
+    "diff": "_diff.compare",
 }
 """The function of each, which is given the arguments after the command and gives the exit status."""
 COMPUTING = ("unlearn", "connect", "tune", "export")
@@ -69,7 +74,7 @@ def run(arguments: list[str]) -> int:
         return 0
     try:
         _check_arguments(arguments)
-        return _command(arguments[0], arguments[1:], arguments)
+        return _command(*arguments)
     except BrokenPipeError:
         raise
     except KeyboardInterrupt:
@@ -83,11 +88,11 @@ def run(arguments: list[str]) -> int:
         return status
 
 
-def _command(name: str, rest: list[str], arguments: list[str]) -> int:
+def _command(name: str, *rest: str) -> int:
     if name in COMPLETION:
         from mcu_jax.cli import _completion
 
-        return _completion.complete(arguments)
+        return _completion.complete([name, *rest])
     if name not in COMMANDS:
         from mcu_jax import registry
 
@@ -96,7 +101,7 @@ def _command(name: str, rest: list[str], arguments: list[str]) -> int:
         print(USAGE, end="")
         return 0
     module, function = COMMANDS[name].split(".")
-    return getattr(importlib.import_module(f"mcu_jax.cli.{module}"), function)(rest)
+    return getattr(importlib.import_module(f"mcu_jax.cli.{module}"), function)([*rest])
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:
