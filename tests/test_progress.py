@@ -110,7 +110,7 @@ def test_time_left_comes_from_what_was_measured_and_nothing_else(tmp_path: pathl
         store.put(stage, _stages.Made({}, Spent(3.0, 1.0)))
     missing = {label: [s for s in of_label if not store.has(s)] for label, of_label in graph.items()}
     estimates = _estimate.Estimates(graph, missing, store)
-    # Two seeds of 3 s and 1 s compiling each; of the same program two more; of the others nothing is known.
+    # Two seeds of 3 s each, and 2 s compiling; of the same program two more; of the others nothing is known.
     assert estimates.left("known") == runs.Expected(8.0, 8.0, 2)
     estimates.made("known", Spent(8.0, 10.0))
     assert estimates.left("alike") == runs.Expected(2 * 14 / 4, 0.0, 2)  # this program is compiled now

@@ -11,9 +11,6 @@ from mcu_jax.runs._graph import Graph, Stage
 from mcu_jax.runs._observer import Expected
 from mcu_jax.runs._timing import Spent
 
-LOOKED_AT = 5
-"""So many finished stages of a kind tell how long it takes."""
-
 
 class Estimates:
     """By label, and by program: stages of one function and its settings differ in what they are given alone."""
@@ -27,13 +24,10 @@ class Estimates:
         """Of what this process has compiled the program."""
         wanted = {kind for kinds in self.kinds.values() for kind in kinds}
         for stage in (stage for stages in graph.values() for stage in stages):
-            kinds = [kind for kind in _kinds(stage) if kind in wanted and len(self.of_kind(kind)) < LOOKED_AT]
+            kinds = [kind for kind in _kinds(stage) if kind in wanted]
             if kinds and store.has(stage):
                 meta = checkpoint.read_meta(store.place(stage))
                 self._add(kinds, Spent(meta["seconds"], meta["compile_seconds"]))
-
-    def of_kind(self, kind: Hashable) -> list[Spent]:
-        return self.measured.get(kind, [])
 
     def made(self, label: str, spent: Spent) -> None:
         """The missing stages of a label were made, in so many seconds all together."""
@@ -57,11 +51,11 @@ class Estimates:
     def _seconds(self, label: str) -> float | None:
         kinds = self.kinds[label]
         for kind in kinds:
-            if spent := self.of_kind(kind):
-                mean = sum(each.seconds for each in spent) / len(spent)
-                if self.compiled.isdisjoint(kinds):
-                    mean += sum(each.compile_seconds for each in spent) / len(spent)
-                return mean * len(self.missing[label])
+            if spent := self.measured.get(kind):
+                seconds = len(self.missing[label]) * sum(each.seconds for each in spent) / len(spent)
+                # One compilation serves all, each of which was told its share of it.
+                again = self.compiled.isdisjoint(kinds)
+                return seconds + again * sum(each.compile_seconds for each in spent)
         return None
 
 
