@@ -45,6 +45,7 @@ ONLY_INSIDE = {
     "pandas",
     "safetensors",
     "grain",
+    "tensorboardX",
 }
 
 

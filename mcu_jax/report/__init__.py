@@ -13,6 +13,7 @@ from mcu_jax.report._connect_figure import curves_figure
 from mcu_jax.report._connect_matrix import matrix_figure
 from mcu_jax.report._connect_sizes import sizes_figure
 from mcu_jax.report._connect_table import connect_table
+from mcu_jax.report._difference import difference
 from mcu_jax.report._figure import path_figure
 from mcu_jax.report._results import Results, collect, read
 from mcu_jax.report._table import trained_paths, unlearn_table
@@ -24,6 +25,7 @@ __all__ = [
     "collect",
     "connect_table",
     "curves_figure",
+    "difference",
     "matrix_figure",
     "path_figure",
     "read",

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from mcu_jax import metrics
 
 WIDTH = 80
+BEST = "best value"
+"""The name of the row below the headers, where any column has one."""
 LABEL = 28
 """Names are wrapped to so many characters where the columns do not fit beside them."""
 FEW = 4
@@ -70,7 +72,7 @@ def _lay_out(grid: Grid, width: int) -> list[str]:
     needs = [2 + max(map(_width, (c.header, c.best, *c.cells))) for c in grid.columns]
     room = width - sum(needs)
     labels = ["\n".join(wrap_name(label, room if room >= 16 else LABEL)) for label in grid.labels]
-    first = max(map(_width, [*labels, "best value"]))
+    first = max(map(_width, [*labels, BEST]))
     tables: list[list[Column]] = [[]]
     used = first
     for column, need in zip(grid.columns, needs, strict=True):
@@ -91,9 +93,10 @@ def _print(labels: Sequence[str], first: int, columns: Sequence[Column], section
     plain = box.Box("    \n    \n ── \n    \n ── \n ── \n    \n    \n".replace(" ── ", "────"))
     out = table.Table(box=plain, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
     lines = max(column.header.count("\n") for column in columns) + 1
-    out.add_column("\n" * lines + "best value", no_wrap=True, min_width=first)
+    told = any(column.best for column in columns)
+    out.add_column("\n" * lines + BEST if told else "", no_wrap=True, min_width=first)
     for column in columns:
-        head = column.header + "\n" * (lines - column.header.count("\n")) + column.best
+        head = column.header + ("\n" * (lines - column.header.count("\n")) + column.best) * told
         out.add_column(head, no_wrap=True, justify="left" if column.left else "right")
     for i, label in enumerate(labels):
         cells = [column.cells[i] for column in columns]

@@ -11,7 +11,7 @@ from mcu_jax import base, datasets, methods, registry, text
 from mcu_jax import connect as connecting
 from mcu_jax.base import Count, Positive, Range
 from mcu_jax.runs import _config, _settings
-from mcu_jax.runs._settings import FEW, POINTS, ConfigError
+from mcu_jax.runs._settings import FEW, POINTS, ConfigError, Group
 
 GRIDS = ("methods", "seeds", "curriculum", "optimizer", "sizes")
 OBJECTIVES = ("neutral", "a", "b")
@@ -39,51 +39,66 @@ class ConnectConfig(_settings.Settings):
 
     a: Annotated[
         str | None,
+        Group("pairs", usual=True),
         "One end: a method NAME:key=value, or original, or retrain; run=1 is a second run, forget=0.02 another size.",
     ] = None
-    b: Annotated[str | None, "The other end, as --a."] = None
+    b: Annotated[str | None, Group("pairs", usual=True), "The other end, as --a."] = None
     grid: Annotated[
         str | None,
+        Group("pairs", usual=True),
         "Many pairs instead of one: of methods (all pairs), seeds, curriculum, optimizer or sizes, for each method.",
     ] = None
-    methods: Annotated[tuple[str, ...], FEW, "The methods of a grid, as --a."] = (
+    methods: Annotated[tuple[str, ...], Group("pairs", usual=True), FEW, "The methods of a grid, as --a."] = (
         *("finetune", "gradient_ascent", "neggrad_plus", "random_label", "salun"),
         *("grad_diff", "npo", "scrub", "bad_teacher", "sfron"),
     )
     sizes: Annotated[
         tuple[float, ...],
+        Group("pairs"),
         FEW,
         Range("fractions inside (0, 1)", lambda sizes: all(0 < size < 1 for size in sizes)),
         "Of grid sizes: fractions to forget, drawn in each other; every smaller one meets the largest.",
     ] = (0.02, 0.04, 0.06, 0.08, 0.1)
     curve: Annotated[
         tuple[str, ...],
+        Group("path", usual=True),
         FEW,
         "One or more of linear, bezier, polychain; with :bends=2 for more than one inner point.",
     ] = ("linear",)
-    objective: Annotated[str, "What a curve is trained to minimise: neutral, or the objective of a or of b."] = (
-        "neutral"
-    )
+    objective: Annotated[
+        str, Group("path"), "What a curve is trained to minimise: neutral, or the objective of a or of b."
+    ] = "neutral"
     sampling: Annotated[
-        str, "How t is drawn in training a curve: uniform, or centred, from N(0.5, 0.1) clipped to [0, 1]."
+        str,
+        Group("path"),
+        "How t is drawn in training a curve: uniform, or centred, from N(0.5, 0.1) clipped to [0, 1].",
     ] = "uniform"
-    origin: Annotated[str, "Where a curve's inner points begin: line, or original, at the original model."] = "line"
-    steps: Annotated[int | None, Count, "Steps of training a curve (default: the recipe's)."] = None
-    lr: Annotated[float | None, Positive, "Learning rate of training a curve (default: the recipe's)."] = None
-    points: Annotated[int, POINTS, "How many t of a path are evaluated, from 0 to 1; at least 4."] = 31
+    origin: Annotated[
+        str, Group("path"), "Where a curve's inner points begin: line, or original, at the original model."
+    ] = "line"
+    steps: Annotated[int | None, Group("path"), Count, "Steps of training a curve (default: the recipe's)."] = None
+    lr: Annotated[
+        float | None, Group("path"), Positive, "Learning rate of training a curve (default: the recipe's)."
+    ] = None
+    points: Annotated[
+        int, Group("evaluation"), POINTS, "How many t of a path are evaluated, from 0 to 1; at least 4."
+    ] = 31
     sample: Annotated[
         int,
+        Group("evaluation"),
         Count,
         "At most so many retain and test images are evaluated, a seeded sample, BatchNorm statistics from it included; "
         "all forget and validation images are.",
     ] = 2000
     retrains: Annotated[
         int,
+        Group("evaluation"),
         RUNS,
         "Retrained models of every seed: their spread is what the oracle's share of a path is measured against.",
     ] = 3
     also: Annotated[
         tuple[str, ...],
+        Group("evaluation"),
         FEW,
         "What takes longer: mia (at every t), continued (ends trained further), relearning (attacks at five t).",
     ] = ()

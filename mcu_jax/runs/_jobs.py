@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mcu_jax import base, checkpoint, datasets, registry, sharding, text
@@ -203,7 +203,14 @@ def _run(
         observer.note(_images.OF_OTHERS)
     runner = _runner.Runner(store, observer, together=_tasks.seeds_fit_together(directory.resolved))
     job = _JOBS[type(config)]
-    runner.run(graph)
+    every = [stage for stages in graph.values() for stage in stages]
+    observer.begun(_begun(directory, store, every))
+    try:
+        runner.run(graph)
+    except _observer.InterruptedRunError as error:
+        finished = f"{sum(map(store.has, every))} of {text.plural(len(every), 'stage')}"
+        kept = f"{finished} are finished and kept in {directory.path}"
+        raise _observer.InterruptedRunError(f"{error}; {kept}") from error
     results = job.results(directory.resolved, graph, runner)
     whole = _tidy.write(directory.path, results) if sharding.is_first() else _tidy.summary(results)
     for name in opened.less:
@@ -211,8 +218,15 @@ def _run(
         observer.note(f"{directory.path} has {name} {_list(has)} and keeps them all; fewer were asked for")
     is_whole = opened.asked is directory.resolved
     shown = whole if is_whole else _tidy.summary(job.results(opened.asked, graph, runner))
-    broken = (runner.broken(stage) for stages in graph.values() for stage in stages)
-    return Run(directory.path, shown, tuple(dict.fromkeys(diverged for diverged in broken if diverged)))
+    broken = dict.fromkeys(diverged for stage in every if (diverged := runner.broken(stage)))
+    observer.ended(results, tuple(broken))
+    return Run(directory.path, shown, tuple(broken))
+
+
+def _begun(directory: _directory.RunDirectory, store: _stages.Store, every: Sequence[_graph.Stage]) -> _observer.Begun:
+    config = directory.resolved.config
+    digest = _config.digest(directory.resolved.identity())
+    return _observer.Begun(config.KIND, directory.path, digest, config.seeds, sum(map(store.has, every)), len(every))
 
 
 def _check(graph: _graph.Graph, store: _stages.Store, observer: _observer.Observer, *, repair: bool) -> None:

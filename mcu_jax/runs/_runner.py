@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mcu_jax import checkpoint, chunks, sharding, training
-from mcu_jax.runs import _graph, _stages, _timing
+from mcu_jax.runs import _estimate, _graph, _stages, _timing
 from mcu_jax.runs._graph import Graph, Stage
 from mcu_jax.runs._observer import InterruptedRunError, Observer
 from mcu_jax.runs._stages import Diverged, Made
@@ -46,7 +46,8 @@ class Runner:
 
         Raises InterruptedRunError when asked to stop.
         """
-        unfinished = [label for label, stages in graph.items() if self._missing(stages)]
+        unfinished = {label: missing for label, stages in graph.items() if (missing := self._missing(stages))}
+        estimates = _estimate.Estimates(graph, unfinished, self.store)
         for number, label in enumerate(unfinished, 1):
             missing = [stage for stage in self._missing(graph[label]) if self.broken(stage) is None]
             if not missing:
@@ -55,11 +56,13 @@ class Runner:
                 raise InterruptedRunError(f"stopped before {label}")
             cached = len(graph[label]) - len(missing)
             self.observer.stage(label, [stage.seed for stage in missing], cached, number, len(unfinished))
+            self.observer.expect(estimates.left(label))
             with _timing.timed() as spent:
                 if self.together and not missing[0].on_host:
                     self._side_by_side(missing)
                 else:
                     self._one_by_one(missing)
+            estimates.made(label, spent)
             self.observer.finished(label, spent.seconds, spent.compile_seconds)
 
     def _missing(self, stages: Sequence[Stage]) -> list[Stage]:

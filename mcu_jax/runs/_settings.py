@@ -42,6 +42,20 @@ FLOAT32 = "float32"
 PRECISION = Range("float32 or bfloat16", (FLOAT32, "bfloat16").__contains__)
 
 
+class Group(NamedTuple):
+    """Of a setting: where help shows it, one of `GROUPS`. usual: on the first screen too."""
+
+    title: str
+    usual: bool = False
+
+
+GROUPS = (
+    *("data", "model and training", "unlearning", "pairs", "path", "mask and penalty", "tuning"),
+    *("evaluation", "output", "devices"),
+)
+"""In the order of help."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Train:
     """How original and retrained model are trained."""
@@ -69,47 +83,58 @@ class Settings:
 
     dataset: Annotated[
         str,
+        Group("data", usual=True),
         "digits (embedded), folder:DIR of pictures, or the name of an image-classification set prepared by "
         "tensorflow-datasets.",
     ] = "digits"
     data_dir: Annotated[
-        str | None, "Where tensorflow-datasets prepared it (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)."
+        str | None,
+        Group("data", usual=True),
+        "Where tensorflow-datasets prepared it (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets).",
     ] = None
     data: Annotated[
-        str | None, "FILE.npz with arrays train_x, train_y, test_x and test_y, in place of --dataset and --data-dir."
+        str | None,
+        Group("data"),
+        "FILE.npz with arrays train_x, train_y, test_x and test_y, in place of --dataset and --data-dir.",
     ] = None
-    train_size: Annotated[int | None, Count, "Training images, a seeded sample (default: the recipe's, else all)."] = (
-        None
-    )
+    train_size: Annotated[
+        int | None, Group("data"), Count, "Training images, a seeded sample (default: the recipe's, else all)."
+    ] = None
     validation_size: Annotated[
         int | None,
+        Group("data"),
         Count,
         "Validation images, never trained on (default: the recipe's, else 2000, or a fifth where that is less).",
     ] = None
     model: Annotated[
         str | None,
+        Group("model and training", usual=True),
         "NAME or NAME:key=value, as preresnet:depth=20, or FILE.py:NAME, a function there that returns a Model "
         "(default: the data set's).",
     ] = None
     precision: Annotated[
         str | None,
+        Group("devices"),
         PRECISION,
         "float32, or bfloat16: the network computes in it, cheaper on a GPU or TPU, while parameters, losses, "
         "BatchNorm's moments and what an optimiser keeps stay float32 (default: float32).",
     ] = None
     augment: Annotated[
         str | None,
+        Group("model and training"),
         "What training does to its images: none, or NAME or NAME:key=value, several joined by +, as "
         "random_resized_crop:scale=0.2+flip (default: the data set's own).",
     ] = None
     normalize: Annotated[
         str | None,
+        Group("model and training"),
         "What images of 0 to 1 are to the model, (x − mean) / std: half (−1 to 1), unit (as they are), imagenet (of "
         "torchvision's weights), cifar10, cifar100, or own:mean=[0.5,0.5,0.5],std=[0.2,0.2,0.2] (default: half; models "
         "of one's own are given the data as they are).",
     ] = None
     original: Annotated[
         str | None,
+        Group("model and training"),
         "Weights to unlearn from, in place of training for every seed: a checkpoint as export writes it, "
         "FILE.safetensors of PyTorch, or FILE.npz of the public JAX ViT; torchvision's want --normalize imagenet. "
         "Validation images are drawn from the training examples all the same: where it was trained on them, t* is "
@@ -117,22 +142,32 @@ class Settings:
     ] = None
     recipe: Annotated[
         str | None,
+        Group("model and training"),
         "Recipe file that `mcu-jax tune` wrote: its values take the place of the library's own recipe, also for the "
         "sizes, the request and the training of the original; what is asked for here wins. Data and model must be its "
         "own, and no seed that it was tuned on is reported.",
     ] = None
-    train: Train = Train()
+    train: Annotated[Train, Group("model and training")] = Train()
     forget: Annotated[
         str | None,
+        Group("data", usual=True),
         "random:FRACTION, class:NUMBER, class:NAME, or FILE.json with a list of indices into the training examples "
         "(default: the recipe's).",
     ] = None
     seeds: Annotated[
-        tuple[int, ...], SEEDS, "Replicates: each draws its own forget set, original and retrained model."
+        tuple[int, ...],
+        Group("evaluation", usual=True),
+        SEEDS,
+        "Replicates: each draws its own forget set, original and retrained model.",
     ] = (0, 1, 2, 3, 4)
-    out: Annotated[str | None, "Run directory (default: runs/ and a name made from the configuration)."] = None
+    out: Annotated[
+        str | None,
+        Group("output", usual=True),
+        "Run directory (default: runs/ and a name made from the configuration).",
+    ] = None
     stages: Annotated[
         str | None,
+        Group("output"),
         "Where finished stages are kept; runs that share it make none twice (default: stages/ in the run directory).",
     ] = None
 
@@ -185,13 +220,17 @@ def read_yaml(file: str | pathlib.Path) -> dict[str, Any]:
 
 
 class Setting(NamedTuple):
-    """What a field's annotation says. kind: a type, `tuple[type, ...]` or a dataclass. help: empty for a dataclass."""
+    """What a field's annotation says. kind: a type, `tuple[type, ...]` or a dataclass. help: empty for a dataclass.
+
+    group: of help, None of a setting that is in none.
+    """
 
     kind: Any
     optional: bool
     ranges: tuple[Range, ...]
     help: str
     default: Any
+    group: Group | None = None
 
 
 def settings(kind: type) -> dict[str, Setting]:
@@ -207,7 +246,8 @@ def settings(kind: type) -> dict[str, Setting]:
         (one,) = (part for part in union if part is not types.NoneType)
         ranges = tuple(note for note in notes if isinstance(note, Range))
         told = next((note for note in notes if isinstance(note, str)), "")
-        found[field.name] = Setting(one, len(union) > 1, ranges, told, field.default)
+        group = next((note for note in notes if isinstance(note, Group)), None)
+        found[field.name] = Setting(one, len(union) > 1, ranges, told, field.default, group)
     return found
 
 

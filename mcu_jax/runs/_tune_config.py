@@ -14,7 +14,7 @@ import numpy as np
 from mcu_jax import base, datasets, methods, registry, rules, text
 from mcu_jax.base import Range, Search
 from mcu_jax.runs import _config, _directory, _files, _recipe_file, _settings
-from mcu_jax.runs._settings import FEW, SEEDS, ConfigError
+from mcu_jax.runs._settings import FEW, SEEDS, ConfigError, Group
 
 SCORE, ORACLE = CRITERIA = ("score", "avg_gap")
 TUNED = tuple(name for name in methods.NAMES if name != "retrain")
@@ -39,25 +39,39 @@ class TuneConfig(_settings.Settings):
     EXTENDABLE: ClassVar[tuple[str, ...]] = ("tries", "methods")
 
     seeds: Annotated[
-        tuple[int, ...], SEEDS, "Replicates to tune on, none of which may be reported with what was found."
+        tuple[int, ...],
+        Group("evaluation", usual=True),
+        SEEDS,
+        "Replicates to tune on, none of which may be reported with what was found.",
     ] = (100, 101, 102)
     methods: Annotated[
-        tuple[str, ...], FEW, "The methods to tune, by name; the paths of mcu lead to the model of --pre."
+        tuple[str, ...],
+        Group("tuning", usual=True),
+        FEW,
+        "The methods to tune, by name; the paths of mcu lead to the model of --pre.",
     ] = (*("finetune", "l1_sparse", "scrub", "influence", "npo", "mcu"),)
-    tries: Annotated[int, TRIES, "Tries for each method, its paper's default among them."] = 16
+    tries: Annotated[
+        int, Group("tuning", usual=True), TRIES, "Tries for each method, its paper's default among them."
+    ] = 16
     criterion: Annotated[
         str,
+        Group("tuning", usual=True),
         "What is best, in the mean over the seeds: score, which needs no retrained model; or avg_gap to a model "
         "retrained for each seed, an oracle that a user does not have.",
     ] = SCORE
-    rule: Annotated[str, "Of mcu's t*, and of the score: accuracy or distribution, as `mcu-jax list` tells them."] = (
-        "distribution"
-    )
+    rule: Annotated[
+        str, Group("tuning"), "Of mcu's t*, and of the score: accuracy or distribution, as `mcu-jax list` tells them."
+    ] = "distribution"
     pre: Annotated[
         str | None,
+        Group("tuning", usual=True),
         "Method whose model the paths of mcu lead to, as the recipe has it (default: the recipe's).",
     ] = None
-    to: Annotated[str | None, "Where the recipe file is written (default: recipe.json in the run directory)."] = None
+    to: Annotated[
+        str | None,
+        Group("tuning", usual=True),
+        "Where the recipe file is written (default: recipe.json in the run directory).",
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True)

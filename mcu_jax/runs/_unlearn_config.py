@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 from mcu_jax import auto, base, connect, datasets, registry, rules, text
 from mcu_jax.base import Count, Fraction, Positive
 from mcu_jax.runs import _config, _own, _settings
-from mcu_jax.runs._settings import FEW, POINTS, ConfigError
+from mcu_jax.runs._settings import FEW, POINTS, ConfigError, Group
 
 COMPETITORS = ("finetune", "l1_sparse", "scrub", "influence", "npo")
 INFLUENCE_WEIGHTS = 500_000
@@ -47,11 +47,13 @@ class Config(_settings.Settings):
 
     pre: Annotated[
         str | None,
+        Group("unlearning", usual=True),
         "Pre-unlearning method, whose model the path leads to: NAME, NAME:epochs=5,lr=0.01, or weights, as --original "
         "(default: the recipe's, random_label where none was tuned).",
     ] = None
     baselines: Annotated[
         tuple[str, ...] | None,
+        Group("unlearning", usual=True),
         FEW,
         "Further methods to compare with, as --pre; mcu:beta=0.2 is another path to the same model; alone for none "
         f"(default: {' '.join(COMPETITORS)}; influence, which holds a thousand gradients, only for networks of up to "
@@ -59,23 +61,32 @@ class Config(_settings.Settings):
     ] = None
     beta: Annotated[
         str | None,
+        Group("mask and penalty", usual=True),
         "Forgetting penalty of the path: adaptive, or a number (default: the recipe's, adaptive where none was tuned).",
     ] = None
     path: Annotated[
         str,
+        Group("path", usual=True),
         "plain, of just the settings below, or auto:budget=4: it chooses lr, beta, length and mask itself, near these, "
         "without a retrained model, for at most so many times the plain path's cost.",
     ] = "plain"
-    steps: Annotated[int | None, Count, "Steps of path training (default: the recipe's)."] = None
-    lr: Annotated[float | None, Positive, "Learning rate of path training (default: the recipe's)."] = None
-    curve: Annotated[str, "bezier or polychain; with :bends=2 for more than one inner point."] = "bezier"
-    mask: MaskConfig = MaskConfig()
+    steps: Annotated[int | None, Group("path"), Count, "Steps of path training (default: the recipe's)."] = None
+    lr: Annotated[float | None, Group("path"), Positive, "Learning rate of path training (default: the recipe's)."] = (
+        None
+    )
+    curve: Annotated[str, Group("path"), "bezier or polychain; with :bends=2 for more than one inner point."] = "bezier"
+    mask: Annotated[MaskConfig, Group("mask and penalty")] = MaskConfig()
     rule: Annotated[
-        str, "What t* is chosen by, without a retrained model: accuracy or distribution. Both are reported."
+        str,
+        Group("evaluation", usual=True),
+        "What t* is chosen by, without a retrained model: accuracy or distribution. Both are reported.",
     ] = "accuracy"
-    points: Annotated[int, POINTS, "How many t of the path are evaluated, from 0 to 1; at least 4."] = 21
+    points: Annotated[
+        int, Group("evaluation"), POINTS, "How many t of the path are evaluated, from 0 to 1; at least 4."
+    ] = 21
     sample: Annotated[
         int | None,
+        Group("evaluation"),
         Count,
         "At most so many retain and test images are evaluated, a seeded sample, BatchNorm statistics from it included "
         "(default: all).",

@@ -1,0 +1,21 @@
+"""mcu-jax diff: two runs side by side."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+
+from mcu_jax import report
+
+
+def compare(arguments: list[str]) -> int:
+    """Prints what differs in what two runs were asked, made with, and came to."""
+    parser = argparse.ArgumentParser("mcu-jax diff", description="Compare two runs of one kind.")
+    parser.add_argument("a", help="run directory")
+    parser.add_argument("b", help="another")
+    try:
+        given = parser.parse_args(arguments)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    print(report.difference(given.a, given.b, min(shutil.get_terminal_size().columns, 120)))
+    return 0

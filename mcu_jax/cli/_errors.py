@@ -1,0 +1,47 @@
+"""Errors of users and of machines, told without a traceback."""
+
+from __future__ import annotations
+
+import os
+
+import jax
+
+from mcu_jax import base, runs, sharding, text
+from mcu_jax.checkpoint import DamagedCheckpointError
+from mcu_jax.cli import _messages
+
+LONGEST_CAUSE = 200
+
+
+def told(error: Exception) -> int | None:
+    """Tells an error and gives the exit status; None, and nothing is told, where it is a mistake of the program."""
+    if isinstance(error, base.UserError | text.TextError | DamagedCheckpointError):
+        return _messages.fail(str(error), 2)
+    if isinstance(error, runs.InterruptedRunError):
+        return _messages.fail(f"{error}: give the same command again to go on", 130)
+    if isinstance(error, OSError):  # a full disk, a directory that went away
+        return _messages.fail(f"{error}; what was finished is kept: give the same command again to go on", 1)
+    if isinstance(error, MemoryError) or _is_of_memory(error):
+        why = " ".join(str(error).split())[:LONGEST_CAUSE] or "MemoryError"
+        return _messages.fail(
+            f"the memory is too small ({why}). Ask for a smaller model, fewer seeds at a time or smaller batches; on a "
+            "GPU or TPU also for --precision bfloat16, or a deep network with remat=true; what was finished is kept",
+            1,
+        )
+    if isinstance(error, jax.errors.JaxRuntimeError) and sharding.are_several():
+        _lost(error)
+    return None
+
+
+def _is_of_memory(error: Exception) -> bool:
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _lost(error: Exception) -> None:
+    """What computes with a process that is gone fails; so would an orderly end, which waits for it."""
+    _messages.fail(
+        f"another process of this run is gone ({' '.join(str(error).split())[:LONGEST_CAUSE]}). What was finished is "
+        "kept, and the state of training of the last seconds: give the same command again to every process to go on",
+        1,
+    )
+    os._exit(1)

@@ -1,0 +1,17 @@
+"""What goes wrong, in one paragraph on standard error."""
+
+from __future__ import annotations
+
+import sys
+
+from mcu_jax import text
+
+LONGEST = 1500
+
+
+def fail(message: str, status: int) -> int:
+    """The last look at every message: one paragraph, no control characters. Gives the exit status back."""
+    message = text.printable(" ".join(message.split()))
+    shown = message if len(message) <= LONGEST else f"{message[:LONGEST]}…"
+    print(f"mcu-jax: {shown}", file=sys.stderr)
+    return status
