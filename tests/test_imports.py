@@ -45,6 +45,8 @@ ONLY_INSIDE = {
     "pandas",
     "safetensors",
     "grain",
+    "jinja2",
+    "markupsafe",
 }
 
 

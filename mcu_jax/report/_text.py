@@ -44,8 +44,16 @@ class _Names(textwrap.TextWrapper):
 def describe(config: Mapping[str, Any], seeds: int, *, request: bool = True) -> str:
     """`digits, mlp, forget random:0.2, 5 seeds`; the precision too, where it is not float32."""
     asked = [config["precision"]] if "precision" in config else []
-    asked += [f"forget {_file_name(config['forget'])}"] if request else []
-    return ", ".join([config["dataset"], _file_name(config["model"]), *asked, plural(seeds, "seed")])
+    asked += [described_request(config)] if request else []
+    return ", ".join([config["dataset"], described_model(config), *asked, plural(seeds, "seed")])
+
+
+def described_request(config: Mapping[str, Any]) -> str:
+    return f"forget {_file_name(config['forget'])}"
+
+
+def described_model(config: Mapping[str, Any]) -> str:
+    return _file_name(config["model"])
 
 
 def _file_name(given: str) -> str:
