@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mcu_jax.report import _results, _style, _table, _text
-from mcu_jax.report._page import _along, _grids, _read
+from mcu_jax.report import _results, _table, _text
+from mcu_jax.report._page import _along, _details, _grids, _read
 
 _SETTINGS = ("dataset", "model", "forget", "pre", "curve", "beta", "mask", "rule")
 _COLUMNS = (
@@ -36,9 +36,23 @@ def several(read: Sequence[_read.Run]) -> dict[str, Any] | None:
         rows.append([_name(i, run), *cells])
         runs.append({"name": _name(i, run), "run": i, **_points(run.results)})
     table = _grids.numbers("run", heads, rows)
+    for column in table["columns"][: len(differ)]:
+        column["left"] = True
     for row, (i, _) in zip(table["rows"], shown, strict=True):
         row["href"] = f"#run-{i}"
-    return {"table": table, "runs": runs}
+    return {"table": table, "runs": runs, "points": _table_of(runs)}
+
+
+def _table_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    rows = []
+    for run in runs:
+        picked = range(0, len(run["t"]), max(1, (len(run["t"]) - 1) // (_details.TABLE_ROWS - 1)))
+        rows += [[run["name"], *(_shown(run[name][i]) for name in ("t", "UA", "RA"))] for i in picked]
+    return _grids.numbers("run", [("t", "none"), ("UA", "= retrain"), ("RA", "= retrain")], rows)
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
 
 
 _HEADS = {"t": "t*"}
@@ -61,14 +75,14 @@ def _cell(results: _results.Results, name: str, best: str, scale: float, decimal
 
 
 def _points(results: _results.Results) -> dict[str, Any]:
-    """Medians over seeds, in per cent, of the path at every t, at t*, and of the retrained model."""
+    """Means over seeds, in per cent, of the path at every t, at t*, and of the retrained model, as in the table."""
     rows = results.table[(results.table.role == "path") & (results.table.subject == "mcu")]
     along = {}
     for name in ("UA", "RA"):
         of_metric = rows[rows.metric == name].pivot(index="t", columns="replicate", values="value")
-        along[name] = 100.0 * _style.over_seeds(of_metric)[0] if len(of_metric) else of_metric
+        along[name] = 100.0 * of_metric.mean(axis=1)
     at = {
-        subject: {name: _along.number(100.0 * _table.values(results, subject, name).median()) for name in ("UA", "RA")}
+        subject: {name: _along.number(100.0 * _table.values(results, subject, name).mean()) for name in ("UA", "RA")}
         for subject in ("mcu", "retrain")
     }
     return {"t": _along.numbers(rows[rows.metric == "UA"].t.drop_duplicates().sort_values()),

@@ -139,7 +139,8 @@ kit.explorers = (() => {
         const value = kit.fixed(curve(metric.path)[i].value, metric.decimals);
         const yardstick = retrained();
         now.textContent = value;
-        beside.textContent = yardstick ? `retrained ${kit.fixed(yardstick.middle, metric.decimals)}` : "";
+        const best = yardstick ? `retrained ${kit.fixed(yardstick.middle, metric.decimals)}` : "";
+        beside.textContent = metric.best === "0" ? ["best: 0", best].filter(Boolean).join(", ") : best && `best: ${best}`;
         return `${metric.short} ${value}`;
       },
     };

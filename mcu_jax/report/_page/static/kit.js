@@ -40,6 +40,8 @@ const kit = (() => {
       place.replaceChildren(make("p", {class: "nothing"}, "Nothing finite to draw."));
       return;
     }
+    // The picture has one label; those of its parts, as "rect", would only be read beside it.
+    for (const part of drawn.querySelectorAll("[aria-label]")) part.removeAttribute("aria-label");
     drawn.setAttribute("role", "img");
     drawn.setAttribute("aria-label", place.dataset.label);
     place.replaceChildren(drawn);
@@ -60,7 +62,12 @@ const kit = (() => {
 
   const finite = (values) => values.filter((value) => value !== null && Number.isFinite(value));
   const fixed = (value, decimals) => (value === null || value === undefined ? "–" : value.toFixed(decimals));
-  const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+  // Without its middle: names differ at their end as well.
+  function short(text, most) {
+    if (text.length <= most) return text;
+    const first = Math.ceil(0.6 * (most - 1));
+    return `${text.slice(0, first)}…${text.slice(text.length - Math.max(most - 1 - first, 1))}`;
+  }
   const series = (i) => `var(--series-${i % 7})`;
   const nearest = (values, value) => d3.leastIndex(values, (a, b) => Math.abs(a - value) - Math.abs(b - value));
   const plainTicks = {tickSize: 4, labelArrow: "none"};

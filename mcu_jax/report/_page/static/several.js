@@ -7,6 +7,11 @@
     const rows = [...section.querySelector("tbody").rows];
     const byName = new Map(several.runs.map((run, i) => [rows[i], run]));
     let shown = several.runs;
+    rows.forEach((row, i) => {
+      const mark = kit.make("span", {class: "mark"});
+      mark.style.background = kit.series(i);
+      row.cells[0].prepend(mark);
+    });
     const redraw = kit.mount(document.querySelector("#several-figure .chart"), draw);
     const filter = document.getElementById("filter");
 
@@ -26,7 +31,6 @@
       const best = shown.map((run) => ({run, ...run.mcu})).filter((p) => p.UA !== null && p.RA !== null);
       const yardsticks = shown.map((run) => ({run, ...run.retrain})).filter((p) => p.UA !== null && p.RA !== null);
       if (!points.length) return null;
-      const few = shown.length <= 6;
       return Plot.plot({
         width, height: Math.min(560, Math.max(300, 0.5 * width)), marginLeft: 44, marginRight: 20, marginTop: 24, marginBottom: 40,
         x: {label: "unlearning accuracy, UA (%)", nice: true, grid: true, ...kit.plainTicks},
@@ -37,8 +41,7 @@
           Plot.line(front(points), {x: "UA", y: "RA", stroke: "currentColor", strokeWidth: 1.3, curve: "step-before"}),
           Plot.dot(yardsticks, {x: "UA", y: "RA", symbol: "times", r: 5, stroke: "var(--retrained)", strokeWidth: 2}),
           Plot.dot(best, {x: "UA", y: "RA", r: 5.5, fill: (d) => colour(d.run), stroke: "var(--paper)", strokeWidth: 1.5}),
-          few ? Plot.text(best, {x: "UA", y: "RA", text: (d) => kit.short(d.run.name, 32), dx: 9, textAnchor: "start", stroke: "var(--paper)", strokeWidth: 3, fill: "currentColor"}) : null,
-          few ? null : Plot.tip(best, Plot.pointer({x: "UA", y: "RA", title: (d) => kit.short(d.run.name, 60)})),
+          Plot.tip(points, Plot.pointer({x: "UA", y: "RA", title: (d) => `${kit.short(d.run.name, 60)}\nt = ${d.t}`, fill: "var(--paper)"})),
         ],
       });
     }
