@@ -260,7 +260,10 @@ def test_a_configuration_of_another_command_is_refused(connected: runs.Run, caps
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["unlern"], r"no command 'unlern'; did you mean 'unlearn'? There are: unlearn, connect, tune, export, list"),
+        (
+            ["unlern"],
+            r"no command 'unlern'; did you mean 'unlearn'? There are: unlearn, connect, tune, report, export, list",
+        ),
         (["--quiet"], "no command '--quiet'"),
         (["--version", "3"], "no command '--version'"),
         (["export"], "mcu-jax export RUN --to DIR"),

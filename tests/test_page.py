@@ -211,6 +211,10 @@ def test_what_a_run_lacks_is_said_and_the_rest_is_shown(tmp_path, capsys):
     assert "--plane 25" in text
     (run / "details.json").write_text('{"schema": 1}')
     assert "details.json cannot be read" in said()
+    page_runs.write(run, page_runs.unlearned([0]), {**page_runs.details([0]), "mask": [{"seed": 0}]})
+    text = said()
+    assert "details.json is not as a run writes it (KeyError: 'layers')" in text
+    assert "The best point of the path" in text
     (run / "results.csv").write_text("replicate\n")
     assert "results.csv is not as it was written" in said()
     (run / "results.json").write_text(json.dumps({"schema": 1, "kind": "unlearn"}))

@@ -42,6 +42,7 @@ def _view(each: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
             "label": named(example["label"]),
             "image": picture(example["image"]),
             "prediction": [named(label) for label in example["prediction"]],
+            "picked": example.get("picked"),
             "right": [label == example["label"] for label in example["prediction"]],
             "confidence": _along.numbers(example["confidence"]),
             "true_confidence": _along.numbers(example["true_confidence"]),
@@ -83,6 +84,10 @@ def _pictures(t: Sequence[float | None], examples: Sequence[Mapping[str, Any]]) 
     return _grids.numbers("example", heads, rows)
 
 
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
 def _per_cent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.0f} %"
 
@@ -121,8 +126,7 @@ def _history(given: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
              for each in given]  # fmt: skip
     first = seeds[0]
     picked = range(0, len(first["step"]), max(1, len(first["step"]) // TABLE_ROWS))
-    shown = lambda value: "–" if value is None else f"{value:.4g}"  # noqa: E731
-    rows = [[f"{first['step'][i]:.0f}", *(shown(first[name][i]) for name in ("loss", "beta", "t"))] for i in picked]
+    rows = [[f"{first['step'][i]:.0f}", *(_short(first[name][i]) for name in ("loss", "beta", "t"))] for i in picked]
     heads = [("loss", "low"), ("β", "none"), ("t", "none")]
     return {"seeds": seeds, "table": _grids.numbers(f"step, seed {first['seed']}", heads, rows)}
 
@@ -143,12 +147,12 @@ def _plane(each: Mapping[str, Any]) -> dict[str, Any]:
         "points": points,
         "retrained": None,
     }
-    rows = [[name, *(f"{value:.4g}" for value in at)] for name, at in points.items()]
-    if retrained is not None:
+    rows = [[name, *map(_short, place)] for name, place in points.items()]
+    if retrained is not None and None not in retrained["at"]:
         at = _along.numbers(retrained["at"])
         inside = all(axis[0] <= x <= axis[-1] for axis, x in zip((each["u"], each["v"]), retrained["at"], strict=True))
         distances = {name: _along.number(retrained[name]) for name in ("distance", "norm")}
         made["retrained"] = {**distances, "at": at, "inside": inside}
-        rows.append(["retrained, projected", *(f"{value:.4g}" for value in at)])
+        rows.append(["retrained, projected", *map(_short, at)])
     made["table"] = _grids.numbers("model", [("along the line", ""), ("across it", "")], rows)
     return made

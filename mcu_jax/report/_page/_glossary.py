@@ -29,7 +29,7 @@ TERMS = {
     "leads to",
     "mask": "which weights of the path are trained: those that matter for the forget set and not for the retain set",
     "β": "how strongly the path's training rewards forgetting; adaptive: decided for every batch",
-    "confidence": "the probability that a model gives to the label it predicts",
+    "confidence": "the probability a model gives to a label: in distributions the right one, of pictures the predicted",
     "barrier": "how far a loss or an accuracy gets worse between two models than a straight line between their ends. "
     "Best: 0",
     "seed floor": "the barrier between two runs of one method that differ in their seed alone, beside which any other "

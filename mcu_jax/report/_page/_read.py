@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from mcu_jax import checkpoint, runs, splits, text
 from mcu_jax.report import _results
+from mcu_jax.report._page import _details
 from mcu_jax.runs import _files
 
 DETAILS = "details.json"
@@ -20,7 +21,8 @@ class Run(NamedTuple):
     """One run directory. What could not be read is None, and `missing` says so.
 
     kind: unlearn, connect or tune. config: the settings, from `config.yaml` or else from the results. config_text:
-    that file as it stands. splits: of every forget set its file's name and sizes. finished: (stages finished, stages).
+    that file as it stands. splits: of every forget set its file's name and sizes. details: the page's sections from
+    `details.json`. finished: (stages finished, stages).
     """
 
     directory: pathlib.Path
@@ -30,7 +32,7 @@ class Run(NamedTuple):
     results: _results.Results | None
     environment: Mapping[str, Any] | None
     splits: list[dict[str, Any]]
-    details: Mapping[str, Any] | None
+    details: dict[str, Any]
     finished: tuple[int, int] | None
     missing: list[str]
 
@@ -67,7 +69,7 @@ def read_run(directory: str | os.PathLike[str]) -> Run:
         results,
         _environment(directory, missing),
         _splits(directory),
-        _details(directory, missing) if kind == "unlearn" else None,
+        _read_details(directory, missing) if kind == "unlearn" else {},
         finished,
         missing,
     )
@@ -151,21 +153,17 @@ def _finished(directory: pathlib.Path) -> tuple[int, int] | None:
         return None
 
 
-def _details(directory: pathlib.Path, missing: list[str]) -> Mapping[str, Any] | None:
+def _read_details(directory: pathlib.Path, missing: list[str]) -> dict[str, Any]:
     try:
         details = _files.read_json(directory / DETAILS)
-        if details.get("schema") != DETAILS_SCHEMA:
-            missing.append(
-                f"{DETAILS}: expected schema {DETAILS_SCHEMA}, found {text.show(details.get('schema'))}; the run's "
-                "command writes it anew."
-            )
-            return None
-        return details
+        if details.get("schema") == DETAILS_SCHEMA:
+            return _details.sections(details)
+        why = f"{DETAILS}: expected schema {DETAILS_SCHEMA}, found {text.show(details.get('schema'))}"
     except OSError:
-        missing.append(
-            f"There is no {DETAILS}, which older versions did not write: distributions, pictures, mask and history are "
-            "left out; the run's command writes it."
-        )
+        why = f"There is no {DETAILS}, which older versions did not write"
     except _files.DamagedFileError as error:
-        missing.append(f"{error}: distributions, pictures, mask and history are left out; the run's command writes it.")
-    return None
+        why = str(error)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        why = f"{DETAILS} is not as a run writes it ({type(error).__name__}: {error})"
+    missing.append(f"{why}: distributions, pictures, mask and history are left out; the run's command writes it.")
+    return _details.sections(None)

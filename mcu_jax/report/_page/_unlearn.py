@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mcu_jax.report import _table, _text
-from mcu_jax.report._page import _along, _details, _grids, _read
+from mcu_jax.report._page import _along, _grids, _read
 from mcu_jax.report._results import Results
 
 
@@ -25,7 +25,7 @@ def sections(run: _read.Run) -> dict[str, Any]:
         },
         "explorer": _along.along(results),
         "seconds": seconds(results, "model", {m: _table.label(results, m) for m in _table.methods_of(results)}),
-        **_details.sections(run.details),
+        **run.details,
     }
 
 

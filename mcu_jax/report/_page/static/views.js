@@ -9,7 +9,8 @@ for (const state of kit.explorers) {
   const chart = document.querySelector(`#run-${state.run}-distributions .chart`);
   const highest = d3.max(views, (each) => d3.max([...each.forget, ...each.validation].flat()));
   const show = kit.mount(chart, (width) => {
-    const of = state.seed === null ? views : [view()];
+    const of = state.seed === null ? views : views.filter((each) => each.seed === state.along.seeds[state.seed]);
+    if (!of.length) return null;
     const bins = d3.pairs(of[0].bins);
     const share = (name, bin) => d3.mean(of, (each) => each[name][kit.nearest(each.t, state.t)][bin]);
     const rows = bins.map(([from, to], i) => ({from, to, forget: share("forget", i), validation: share("validation", i)}));
@@ -41,6 +42,7 @@ for (const state of kit.explorers) {
         : kit.make("div", {class: "blank"});
       const strip = bars(of, example);
       const words = kit.make("div", {}, kit.make("p", {}, `is ${kit.short(example.label, 24)}`), said);
+      if (example.picked) words.append(kit.make("p", {class: "picked"}, {random: "at random", fallen: "falls most"}[example.picked] ?? ""));
       return {example, said, strip, card: kit.make("div", {class: "picture"}, image, words, strip.svg)};
     });
     place.replaceChildren(...cards.map(({card}) => card));
