@@ -46,6 +46,8 @@ ONLY_INSIDE = {
     "safetensors",
     "grain",
     "tensorboardX",
+    "jinja2",
+    "markupsafe",
 }
 
 

@@ -344,9 +344,9 @@ def test_the_score_says_what_to_take(five_seeds):
 
 def test_common_region_is_of_at_least_half_the_seeds():
     regions = [[[0.1, 0.5]], [[0.3, 0.9]], [], [[0.4, 0.6], [0.8, 1.0]]]
-    assert _figure._common_regions(regions) == [(0.3, 0.6), (0.8, 0.9)]
-    assert _figure._common_regions([[[0.2, 0.4], [0.6, 0.7]]]) == [(0.2, 0.4), (0.6, 0.7)]
-    assert _figure._common_regions([[], []]) == []
+    assert _figure.common_regions(regions) == [(0.3, 0.6), (0.8, 0.9)]
+    assert _figure.common_regions([[[0.2, 0.4], [0.6, 0.7]]]) == [(0.2, 0.4), (0.6, 0.7)]
+    assert _figure.common_regions([[], []]) == []
 
 
 def test_figure_shows_the_median_on_right_axes(five_seeds, tmp_path, monkeypatch):

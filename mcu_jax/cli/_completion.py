@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 
 from mcu_jax import registry, runs, text
-from mcu_jax.cli import _export, _flags, _jobs, _messages
+from mcu_jax.cli import _export, _flags, _jobs, _messages, _report
 
 
 class _Runs(typing.TypedDict, total=False):
@@ -23,7 +23,8 @@ def complete(arguments: list[str]) -> int:
         registry.check(arguments[1], SHELLS, "shell")
     jobs = {"unlearn": runs.Config, "connect": runs.ConnectConfig, "tune": runs.TuneConfig}
     kinds: dict[str, tuple[type, ...]] = {name: (kind, _jobs.Own) for name, kind in jobs.items()} | {
-        "export": (_export.Export,)
+        "report": (_report.Report,),
+        "export": (_export.Export,),
     }
     flags = {command: _flags.flags_of(*kind) for command, kind in kinds.items()}
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
@@ -118,6 +119,7 @@ def _carry_out(config: Any, run: Callable[..., runs.Run], own: Mapping[str, Any]
         figures = sorted(file.name for file in made.directory.glob("*.png"))
         written = ", ".join(["results.json and results.csv", *figures, "config.yaml, splits and stages"])
         print(f"{table}\n\nWritten to {made.directory}: {written}.")
+        print(f"`mcu-jax report {shlex.quote(str(made.directory))}` makes a page of it, to open in a browser.")
         if made.recipe is not None:
             print(f"The recipe: {made.recipe}, for --recipe of unlearn and connect, with other seeds.")
     if made.failures:

@@ -18,6 +18,8 @@ USAGE = """mcu-jax: machine unlearning through mode connectivity
                               connect models unlearned in different ways: barriers, metrics on the way, similarity
   mcu-jax tune [--methods finetune mcu] [--tries 16] [--flags]
                               tune methods alike, on seeds of their own, and write a recipe file for --recipe
+  mcu-jax report RUN… [--to FILE.html]
+                              a page of a run, or of several side by side, to open in a browser
   mcu-jax export RUN --to DIR [--seed 0] [--t best | --method npo]
                               a model of a run as a checkpoint that plain orbax reads
   mcu-jax runs [DIR …] [--json]
@@ -29,7 +31,8 @@ USAGE = """mcu-jax: machine unlearning through mode connectivity
   mcu-jax --tyro-print-completion bash, or zsh, or fish
                               completion of commands and flags, as `source <(mcu-jax --tyro-print-completion bash)`
 
-The same from Python, in mcu_jax.runs: `unlearn(Config(...))`, `connect(ConnectConfig(...))`, `tune(TuneConfig(...))`.
+The same from Python, in mcu_jax.runs: `unlearn(Config(...))`, `connect(ConnectConfig(...))`, `tune(TuneConfig(...))`;
+the page: `mcu_jax.report.page(RUN)`.
 """
 
 HELP = ("-h", "--help", "help")
@@ -37,6 +40,7 @@ COMMANDS = {
     "unlearn": "_jobs.unlearn",
     "connect": "_jobs.connect",
     "tune": "_jobs.tune",
+    "report": "_report.report",
     "export": "_export.export",
     "list": "_list.names",
     "runs": "_runs.table",

@@ -1,4 +1,4 @@
-"""Directories of results -> tables and figures. Reads files only, never computes a model."""
+"""Directories of results -> tables, figures, a page. Reads files only, never computes a model."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mcu_jax.report._connect_sizes import sizes_figure
 from mcu_jax.report._connect_table import connect_table
 from mcu_jax.report._difference import difference
 from mcu_jax.report._figure import path_figure
+from mcu_jax.report._page import page
 from mcu_jax.report._results import Results, collect, read
 from mcu_jax.report._table import trained_paths, unlearn_table
 from mcu_jax.report._tune_table import tune_table
@@ -27,6 +28,7 @@ __all__ = [
     "curves_figure",
     "difference",
     "matrix_figure",
+    "page",
     "path_figure",
     "read",
     "sizes_figure",

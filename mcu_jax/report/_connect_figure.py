@@ -28,7 +28,7 @@ class _Panel(NamedTuple):
     most: float
 
 
-_PANELS = (
+PANELS = (
     _Panel("retain_loss", "retain loss (nats)", 1.0, np.inf),
     _Panel("forget_loss", "forget loss (nats)", 1.0, np.inf),
     _Panel("forget_js", "JS to retrained, on D_f (nats)", 1.0, np.log(2.0)),
@@ -52,7 +52,7 @@ def curves_figure(results: Results, file: str | os.PathLike[str]) -> None:
 
 
 def _draw_metrics(results: Results, groups: Sequence[Group], file: str | os.PathLike[str]) -> None:
-    panels = [p for p in _PANELS if groups and all(p.name in group.along for group in groups)]
+    panels = [p for p in PANELS if groups and all(p.name in group.along for group in groups)]
     rows = -(-(len(panels) + 1) // 3)
     with _style.paper(file, 9.2, 2.7 * rows + 0.1) as figure:
         axes = figure.subplots(rows, 3)
@@ -88,7 +88,7 @@ def _draw_panel(axis: Any, results: Results, groups: Sequence[Group], panel: _Pa
         values = panel.scale * group.along[panel.name]
         handles[group.label], seen = _style.draw_seeds(axis, values, i, len(groups))
         edges.append(seen)
-    handles |= _style.draw_retrained(axis, panel.scale * _retrained(results, groups, panel.name))
+    handles |= _style.draw_retrained(axis, panel.scale * retrained_of(results, groups, panel.name))
     _style.dress(axis)
     axis.set_xlim(0.0, 1.0)
     if np.isinf(panel.most):
@@ -125,12 +125,12 @@ def _draw_accuracies(axis: Any, results: Results, group: Group) -> dict[str, Any
     """Those of one path; legend entries by their text."""
     from matplotlib import lines
 
-    panels = [p for p in _PANELS if p.name.endswith("accuracy") and p.name in group.along]
+    panels = [p for p in PANELS if p.name.endswith("accuracy") and p.name in group.along]
     dashed: dict[str, Any] = {"linewidth": 1.0, "linestyle": _style.DASHED}
     handles: dict[str, Any] = {}
     for i, panel in enumerate(panels):
         handles[panel.title], _ = _style.draw_seeds(axis, panel.scale * group.along[panel.name], i, len(panels))
-        retrained = panel.scale * _retrained(results, [group], panel.name)
+        retrained = panel.scale * retrained_of(results, [group], panel.name)
         if len(retrained):
             axis.axhline(retrained.median(), color=_style.SERIES[i], zorder=2, **dashed)
     if len(retrained):
@@ -146,7 +146,7 @@ def _title(results: Results) -> str:
     return f"Along the paths: {_connect.describe(results, request=request)}"
 
 
-def _retrained(results: Results, groups: Sequence[Group], name: str) -> Any:
+def retrained_of(results: Results, groups: Sequence[Group], name: str) -> Any:
     """By seed, the mean over runs; none where the paths have several requests."""
     requests = {entry[end]["forget"] for group in groups for entry in group.entries for end in "ab"}
     rows = _results.named(results.table[(results.table.role == "retrained") & results.table.forget.isin(requests)])

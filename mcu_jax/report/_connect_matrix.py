@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,13 @@ from mcu_jax.report._results import Results
 
 def matrix_figure(results: Results, file: str | os.PathLike[str]) -> None:
     """Draw the mean accuracy barriers of all pairs of methods into `file`, in clustered order."""
-    order, clusters = results.summary["order"], results.summary["clusters"]
-    places = [clusters["labels"].index(label) for label in order]
-    matrix = np.asarray(clusters["matrix"], float)[np.ix_(places, places)]
+    order, matrix, tree_lines = clustered(results)
     n = len(order)
     side = max(3.4, 0.62 * n)
     with _style.paper(file, side + 2.6, side + 2.4) as figure:
         tree, map_ = figure.subplots(2, 1, height_ratios=[1, max(2.5, 0.55 * n)], sharex=True)
         image = _draw_map(map_, matrix, order)
-        _draw_tree(tree, np.asarray(clusters["linkage"], float))
+        _draw_tree(tree, tree_lines)
         bar = figure.colorbar(image, ax=map_, shrink=0.8, pad=0.02)
         bar.set_label("accuracy barrier (points, 0 is best)", fontsize=9)
         bar.ax.tick_params(labelsize=9)
@@ -29,6 +28,22 @@ def matrix_figure(results: Results, file: str | os.PathLike[str]) -> None:
         figure.suptitle(
             f"Barriers between methods, {_connect.curves_of(results)[0]}\n{_connect.describe(results)}", fontsize=11
         )
+
+
+def clustered(results: Results) -> tuple[list[str], np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    """(labels, mean accuracy barriers in their order, the lines (x, y) of the tree above).
+
+    The tree's leaves, from left to right, are the columns 0, 1, … of the matrix.
+    """
+    from scipy.cluster import hierarchy
+
+    order, clusters = results.summary["order"], results.summary["clusters"]
+    places = [clusters["labels"].index(label) for label in order]
+    matrix = np.asarray(clusters["matrix"], float)[np.ix_(places, places)]
+    tree = hierarchy.dendrogram(np.asarray(clusters["linkage"], float), no_plot=True)
+    # scipy places leaf i at 5 + 10 i.
+    lines = [((np.asarray(x) - 5) / 10, np.asarray(y)) for x, y in zip(tree["icoord"], tree["dcoord"], strict=True)]
+    return order, matrix, lines
 
 
 def _draw_map(axis: Any, matrix: np.ndarray, order: list[str]) -> Any:
@@ -56,14 +71,9 @@ def _draw_map(axis: Any, matrix: np.ndarray, order: list[str]) -> Any:
     return image
 
 
-def _draw_tree(axis: Any, linkage: np.ndarray) -> None:
-    """Its leaves, from left to right, are the heat map's columns."""
-    from scipy.cluster import hierarchy
-
-    tree = hierarchy.dendrogram(linkage, no_plot=True)
-    for x, y in zip(tree["icoord"], tree["dcoord"], strict=True):
-        # scipy places leaf i at 5 + 10 i.
-        axis.plot((np.asarray(x) - 5) / 10, y, color=_style.GREY, linewidth=1.2)
+def _draw_tree(axis: Any, lines: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+    for x, y in lines:
+        axis.plot(x, y, color=_style.GREY, linewidth=1.2)
     axis.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
     axis.set_ylim(bottom=0.0)
     axis.set_ylabel("joined at\n(points)", fontsize=9)

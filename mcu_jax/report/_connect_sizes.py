@@ -24,7 +24,7 @@ def sizes_figure(results: Results, file: str | os.PathLike[str]) -> None:
         for role, title in (("floor", "two runs of one size"), ("pair", "this size and the largest"))
     }
     rows = {title: groups for title, groups in rows.items() if groups}
-    lines = {title: _lines(groups, len(_connect.curves_of(results)) > 1) for title, groups in rows.items()}
+    lines = {title: lines_of(groups, len(_connect.curves_of(results)) > 1) for title, groups in rows.items()}
     names = list(dict.fromkeys(name for by_name in lines.values() for name in by_name))
     values = {
         (title, barrier): shown([value for group in groups for value in group.values(barrier)], barrier)
@@ -65,7 +65,7 @@ def _few(names: Sequence[str]) -> bool:
     return len(names) <= len(_style.SERIES)
 
 
-def _lines(groups: Sequence[Group], several: bool) -> dict[str, dict[float, Group]]:
+def lines_of(groups: Sequence[Group], several: bool) -> dict[str, dict[float, Group]]:
     """By the name without the size, then by the smaller size of both ends in per cent."""
     lines: dict[str, dict[float, Group]] = {}
     for group in groups:

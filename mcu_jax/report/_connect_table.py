@@ -53,13 +53,13 @@ def connect_table(results: Results, width: int = _text.WIDTH) -> str:
 
     Of more than 20 rows the 5 of smallest and the 5 of largest accuracy barrier.
     """
-    parts = [_title(results), "", *_main_table(results)]
+    parts = [title(results), "", *main_table(results)]
     for block in (*_connect_controls.blocks(results), *_connect_beyond.blocks(results)):
         parts += ["", *block]
     return _text.render(parts, width)
 
 
-def _title(results: Results) -> str:
+def title(results: Results) -> str:
     grid, curves = results.summary["config"]["grid"], ", ".join(_connect.curves_of(results))
     what = f"grid {grid}" if grid else "one pair"
     trained = [entry["objective"] for entry in results.summary["pairs"] if entry.get("objective")]
@@ -67,7 +67,7 @@ def _title(results: Results) -> str:
     return f"Connectivity on {_connect.describe(results)}; {what}, {curves}{objective}"
 
 
-def _main_table(results: Results) -> Iterator[str | _text.Grid]:
+def main_table(results: Results) -> Iterator[str | _text.Grid]:
     rows: list[Group | str] = []
     sections, notes = [], []
     for role in ("pair", "floor"):

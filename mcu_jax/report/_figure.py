@@ -65,7 +65,7 @@ def _draw_panel(axis: Any, results: Results, trained: list[dict[str, Any]], name
         axis.plot(best, [0.025] * len(best), "|", color=_BEST, markersize=9, markeredgewidth=1.1,
                   transform=axis.get_xaxis_transform(), zorder=6)  # fmt: skip
     whose = " in at least half of the seeds" if len(trained) > 1 else ""
-    for low, high in _common_regions([p["effective_region"][rule] for p in trained]):
+    for low, high in common_regions([p["effective_region"][rule] for p in trained]):
         span = axis.axvspan(low, high, color=_REGION, alpha=0.13, linewidth=0, zorder=0)
         handles[f"effective region{whose}: score below that at t = 1"] = span
     axis.set_xlim(0.0, 1.0)
@@ -74,7 +74,7 @@ def _draw_panel(axis: Any, results: Results, trained: list[dict[str, Any]], name
     return handles
 
 
-def _common_regions(regions: Sequence[Sequence[Sequence[float]]]) -> list[tuple[float, float]]:
+def common_regions(regions: Sequence[Sequence[Sequence[float]]]) -> list[tuple[float, float]]:
     """Maximal intervals of t that lie in the regions of at least half the seeds."""
     edges = sorted({edge for seed in regions for interval in seed for edge in interval})
     common: list[tuple[float, float]] = []

@@ -51,12 +51,12 @@ SMALL_MASK = 0.01
 def unlearn_table(results: Results, width: int = _text.WIDTH) -> str:
     """What the results of an unlearning run say: the table, MCU paired with every other method, the path."""
     title = f"Unlearning on {describe(results)}"
-    head = [title, *_careful(results)]
-    parts = (_main_table, _comparison, _advice, _path)
+    head = [title, *careful(results)]
+    parts = (main_table, comparison, advice, path_and_mask)
     return _text.render([*head, *(line for part in parts for line in ("", *part(results)))], width)
 
 
-def _careful(results: Results) -> list[str]:
+def careful(results: Results) -> list[str]:
     """What a reader must know before the numbers."""
     shares = [("MCU", path["mask"]["keep"]) for path in trained_paths(results)]
     shares += [(row["method"], row["mask_keep"]) for row in results.summary["rows"] if "mask_keep" in row]
@@ -95,13 +95,13 @@ def values(results: Results, method: str, column: str) -> Any:
     return rows[rows.metric == column].set_index("replicate").value.dropna()
 
 
-def _methods(results: Results) -> list[str]:
+def methods_of(results: Results) -> list[str]:
     first = ["original", "retrain", results.summary["config"]["pre"], "linear", "mcu"]
     present = list(dict.fromkeys(row["method"] for row in results.summary["rows"]))
     return [m for m in first if m in present] + [m for m in present if m not in first]
 
 
-def _label(results: Results, method: str) -> str:
+def label(results: Results, method: str) -> str:
     if method == results.summary["config"]["pre"]:
         return f"{method} (pre-unlearned)"
     name, _, rule = method.partition(":rule=")
@@ -109,11 +109,11 @@ def _label(results: Results, method: str) -> str:
     return f"{known[name]}, t by {rule}" if rule and name in known else known.get(method, method)
 
 
-def _main_table(results: Results) -> Iterator[str | _text.Grid]:
-    methods, seeds = _methods(results), seeds_of(results)
+def main_table(results: Results) -> Iterator[str | _text.Grid]:
+    methods, seeds = methods_of(results), seeds_of(results)
     columns = [c for c in _COLUMNS if any(len(values(results, m, c.name)) for m in methods)]
     yield _text.Grid(
-        [_label(results, m) + _stopped(results, m) for m in methods],
+        [label(results, m) + _stopped(results, m) for m in methods],
         [
             _text.Column(c.header, c.best, _text.cells([c.scale * values(results, m, c.name) for m in methods],
                                                        c.decimals, interval=c.interval))
@@ -126,7 +126,7 @@ def _main_table(results: Results) -> Iterator[str | _text.Grid]:
     yield SCORES
     for method in methods:
         if missing := sorted(set(seeds) - {r["seed"] for r in results.summary["rows"] if r["method"] == method}):
-            yield f"{_label(results, method)}: without seed {', '.join(map(str, missing))}."
+            yield f"{label(results, method)}: without seed {', '.join(map(str, missing))}."
 
 
 def _stopped(results: Results, method: str) -> str:
@@ -136,12 +136,12 @@ def _stopped(results: Results, method: str) -> str:
     return f"\nnot finite at step {stops}" if stops else ""
 
 
-def _comparison(results: Results) -> Iterator[str | _text.Grid]:
+def comparison(results: Results) -> Iterator[str | _text.Grid]:
     mcu, labels, rows = values(results, "mcu", "avg_gap"), [], []
-    for other in _methods(results):
+    for other in methods_of(results):
         differences = 100.0 * (mcu - values(results, other, "avg_gap")).dropna()
         if other not in ("mcu", "retrain") and len(differences):
-            labels.append(_label(results, other))
+            labels.append(label(results, other))
             rows.append(_paired(list(differences)))
     if not rows:
         yield "MCU compared: no seed has both MCU and another model."
@@ -171,7 +171,7 @@ def _paired(differences: list[float]) -> tuple[tuple[str, str], int, str]:
     return (f"{mean:+.2f}", f"[{mean - half:+.2f}, {mean + half:+.2f}]"), n, verdict
 
 
-def _path(results: Results) -> Iterator[str | _text.Grid]:
+def path_and_mask(results: Results) -> Iterator[str | _text.Grid]:
     paths = trained_paths(results)
     if not paths:
         yield "Path: none."
@@ -200,7 +200,7 @@ def _path(results: Results) -> Iterator[str | _text.Grid]:
     yield from _tuned(paths)
 
 
-def _advice(results: Results) -> Iterator[str]:
+def advice(results: Results) -> Iterator[str]:
     """What a user without a retrained model would take: of equals the simplest."""
     config = results.summary["config"]
     words = {"original": "the original as it is", config["pre"]: "the pre-unlearned model as it is"}

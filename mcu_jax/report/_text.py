@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mcu_jax import metrics
+from mcu_jax import metrics, text
 
 WIDTH = 80
 BEST = "best value"
@@ -46,8 +46,16 @@ class _Names(textwrap.TextWrapper):
 def describe(config: Mapping[str, Any], seeds: int, *, request: bool = True) -> str:
     """`digits, mlp, forget random:0.2, 5 seeds`; the precision too, where it is not float32."""
     asked = [config["precision"]] if "precision" in config else []
-    asked += [f"forget {_file_name(config['forget'])}"] if request else []
-    return ", ".join([config["dataset"], _file_name(config["model"]), *asked, plural(seeds, "seed")])
+    asked += [described_request(config)] if request else []
+    return ", ".join([config["dataset"], described_model(config), *asked, plural(seeds, "seed")])
+
+
+def described_request(config: Mapping[str, Any]) -> str:
+    return f"forget {_file_name(config['forget'])}"
+
+
+def described_model(config: Mapping[str, Any]) -> str:
+    return _file_name(config["model"])
 
 
 def _file_name(given: str) -> str:
@@ -63,8 +71,21 @@ def render(parts: Iterable[str | Grid], width: int) -> str:
     """Paragraphs and tables as plain text of at most `width` columns, wherever a number does not need more."""
     lines: list[str] = []
     for part in parts:
-        lines += _lay_out(part, width) if isinstance(part, Grid) else textwrap.wrap(part, width) or [""]
+        if isinstance(part, Grid):
+            lines += _lay_out(_printable(part), width)
+        else:
+            lines += textwrap.wrap(text.printable(part), width) or [""]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _printable(grid: Grid) -> Grid:
+    """Without control characters, whatever files of results call their methods."""
+
+    def clean(lines: str) -> str:
+        return "\n".join(map(text.printable, lines.split("\n")))
+
+    columns = [c._replace(header=clean(c.header), cells=list(map(clean, c.cells))) for c in grid.columns]
+    return grid._replace(labels=list(map(clean, grid.labels)), columns=columns)
 
 
 def _lay_out(grid: Grid, width: int) -> list[str]:
@@ -105,13 +126,13 @@ def _print(labels: Sequence[str], first: int, columns: Sequence[Column], section
     # Wide enough for everything, without colours whatever the environment says, and brackets are no markup.
     paper = console.Console(file=io.StringIO(), width=10_000, color_system=None, force_terminal=False,
                             legacy_windows=False, markup=False, emoji=False, highlight=False)  # fmt: skip
-    with paper.capture() as text:
+    with paper.capture() as printed:
         paper.print(out)
-    return text.get().splitlines()
+    return printed.get().splitlines()
 
 
-def _width(text: str) -> int:
-    return max(map(len, text.split("\n")))
+def _width(lines: str) -> int:
+    return max(map(len, lines.split("\n")))
 
 
 def wrap_name(name: str, width: int) -> list[str]:

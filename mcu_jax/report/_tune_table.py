@@ -19,10 +19,10 @@ VALUES_A_LINE = 2
 
 def tune_table(results: Results, width: int = _text.WIDTH) -> str:
     """What the results of tuning say: for each method the best of its tries, beside its paper's default."""
-    return _text.render(_lines(results.summary), width)
+    return _text.render(lines(results.summary), width)
 
 
-def _lines(summary: Mapping[str, Any]) -> Iterator[str | _text.Grid]:
+def lines(summary: Mapping[str, Any]) -> Iterator[str | _text.Grid]:
     config, recipe = summary["config"], summary["recipe"]
     judged, seeds = _CRITERIA[config["criterion"]].format(rule=config["rule"]), config["seeds"]
     yield f"Tuned on {_text.describe(config, len(seeds))} ({', '.join(map(str, seeds))}), none of which may be reported"
