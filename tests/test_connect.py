@@ -247,7 +247,7 @@ def test_batches_are_of_the_forget_set_and_a_part_of_the_rest_drawn_once(
 
     def spy(objective: training.Objective, params: Any, *_: Any, **options: Any) -> training.Fit:
         drawn.append(objective.streams)
-        return training.Fit(params, jnp.zeros(1), jnp.asarray(-1))
+        return training.Fit(params, jnp.zeros(1), jnp.asarray(-1), {})
 
     monkeypatch.setattr(training, "fit", spy)
     for fraction, size in ((0.5, 48), (1.0, 96), (0.25, 24)):
