@@ -87,7 +87,7 @@ def test_devices_that_cannot_be_are_refused(
 def test_help_shows_every_flag_and_nothing_internal(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["unlearn", "--help"]) == 0
     shown = capsys.readouterr().out
-    flags = """dataset data-dir data original recipe sample device repair precision
+    flags = """dataset data-dir data original recipe sample plane device repair precision
     train-size validation-size model augment normalize train.epochs train.lr train.batch-size forget pre
     baselines beta path steps lr curve mask.kind mask.keep mask.retain-filter rule points seeds out stages
     quiet dry-run config mesh processes no-compile-cache"""
