@@ -83,6 +83,11 @@ def test_what_is_shown_is_what_the_models_say(drawn: pathlib.Path, digits: datas
         assert lost[places[6:]].min() >= lost[left_out].max() - 1e-5
 
 
+def test_a_confidence_that_is_rounded_up_is_counted() -> None:
+    shares = _explore._shares(np.array([1.0000001, 0.5, 0.04, np.nan], np.float32))
+    assert [(i, share) for i, share in enumerate(shares) if share] == [(0, 0.25), (10, 0.25), (19, 0.25)]
+
+
 def test_the_first_half_of_the_examples_is_drawn_by_the_seed_alone() -> None:
     rng = np.random.default_rng(0)
 
