@@ -433,6 +433,8 @@ def test_what_needs_a_model_that_diverged_is_left_out_and_named(tmp_path: pathli
         raise AssertionError(f"{name} is not JSON")
 
     json.loads((tmp_path / "run" / "results.json").read_text(), parse_constant=refuse)
+    details = runs.read_details(tmp_path / "run")
+    assert [details[name] for name in ("explorer", "mask", "history", "plane")] == [[]] * 4
 
 
 # Refusals
@@ -532,6 +534,7 @@ def test_no_flipped_bit_of_a_small_file_goes_unseen(finished: runs.Run, tmp_path
     checks = {
         "splits/seed-0.json": lambda: splits.load(directory / "splits/seed-0.json", data.hash),
         "results.json": lambda: runs.read_results(directory),
+        "details.json": lambda: runs.read_details(directory),
         "config.yaml": lambda: _files.check_sealed(directory / "config.yaml"),
     }
     for name, check in checks.items():
