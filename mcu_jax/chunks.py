@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.tree_util import Partial
 
-from mcu_jax import datasets, sharding
+from mcu_jax import datasets, sharding, trees
 from mcu_jax.base import Params, UserError
 
 REPEATS = 3
@@ -69,6 +69,33 @@ class Work(NamedTuple):
 def _call(leaves: list[Any], *, function: Callable[..., Any], structure: Any, settings: tuple, chunk: int) -> Any:
     """Over leaves, because `lower` would fill the structures with place-holders of no type."""
     return function(*jax.tree.unflatten(structure, leaves), **dict(settings), chunk=chunk)
+
+
+def side_by_side(
+    work: Work, brief: Callable[[int], Work], f: Partial, params: Params, most: int, chunk: int | None
+) -> Any:
+    """The work with the best number of points side by side, up to `most`. chunk: another number, None: what is best.
+
+    brief: the same work of a few points. f: what is done at one, of its parameters, which are like `params`. Raises
+    UserError for a chunk below 1, or memory that does not suffice for one point.
+    """
+    if chunk is not None and chunk < 1:
+        raise UserError(f"chunk is how many t are evaluated side by side, at least 1, given {chunk}")
+    traced = trees.is_traced(work.arguments)
+    if chunk is not None:
+        first = min(chunk, most)
+    elif traced or platform() == "cpu" or jax.process_count() > 1:
+        first = usual(f, params, most)  # processes that measure may find different programs best
+    else:
+        first = measured(brief, most, f, params)
+    if traced:
+        return work.function(*work.arguments, **work.settings, chunk=first)
+    return run(work, fitting(work, first) if chunk is None else first)
+
+
+def usual(f: Partial, params: Params, most: int) -> int:
+    """1 where f convolves on a CPU (there a batch of kernels becomes a slow grouped convolution), else `most`."""
+    return 1 if platform() == "cpu" and convolves_at(f, params) else most
 
 
 _MOST_KNOWN = 256

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -33,11 +33,15 @@ class MaskInfo(NamedTuple):
 
 
 class PathInfo(NamedTuple):
-    """losses: of every step, in nats. targets: accuracies to reach. mask: None where all weights move."""
+    """losses: of every step, in nats. targets: accuracies to reach. mask: None where all weights move.
+
+    notes: of every step, "beta", the forgetting penalty, and "t", as drawn.
+    """
 
     losses: Float[Array, "steps"]
     targets: rules.Targets
     mask: MaskInfo | None
+    notes: Mapping[str, Float[Array, "steps"]]
 
 
 def mcu_mask(
@@ -118,21 +122,20 @@ def mcu(
     if isinstance(mask, str):
         mask = mcu_mask(problem, mask_key, kind=mask, keep=keep, retain_filter=retain_filter)
     goal = rules.targets(problem)
-    path, losses_of_steps = train(
+    path, fit = _train(
         objective(problem, goal, half_key, beta=beta, retain_fraction=retain_fraction),
-        problem.params,
-        end,
+        curves.straight(problem.params, end, bends),
         problem.data,
         fit_key,
         mask=None if mask is None else mask.mask,
         curve=curve,
-        bends=bends,
         steps=steps,
         lr=lr,
         momentum=momentum,
         batch_size=batch_size,
+        notes=("beta", "t"),
     )
-    return path, PathInfo(losses_of_steps, goal, mask)
+    return path, PathInfo(fit.losses, goal, mask, fit.notes)
 
 
 def objective(
@@ -164,7 +167,8 @@ def _penalised(
     # A batch without forget examples has a forget mean and accuracy of 0, and so no penalty.
     accuracies = (losses.masked_mean(scores.correct, is_forget), losses.masked_mean(scores.correct, ~is_forget))
     penalty = jnp.where(beta == SWITCHED, adaptive_beta(*accuracies, goal), beta)
-    return training.Term(scores.loss, where=~is_forget), training.Term(scores.loss, -penalty, is_forget)
+    retained = training.Term(scores.loss, where=~is_forget, notes={"beta": penalty})
+    return retained, training.Term(scores.loss, -penalty, is_forget)
 
 
 def neutral(problem: Problem, *, weight: float = 0.2) -> training.Objective:
@@ -247,18 +251,40 @@ def train_on(
     batch_size: int = 128,
 ) -> tuple[Path, Float[Array, "steps"]]:
     """`train` from the inner points that a path has."""
-    terms = Partial(_along(curve, SAMPLING[sampling]), trees.as_partial(objective.terms), path.start, path.end)
-    result = training.fit(
-        objective._replace(terms=terms),
-        path.inner,
+    path, fit = _train(
+        objective,
+        path,
         data,
         key,
-        optimizer=optimizers.make(optimizers.sgd, lr, momentum),
-        steps=steps,
-        batch_size=batch_size,
         mask=mask,
+        curve=curve,
+        sampling=sampling,
+        steps=steps,
+        lr=lr,
+        momentum=momentum,
+        batch_size=batch_size,
     )
-    return path._replace(inner=result.state), result.losses
+    return path, fit.losses
+
+
+def _train(
+    objective: training.Objective,
+    path: Path,
+    data: Any,
+    key: RandomKey,
+    *,
+    mask: Mask | None,
+    curve: Curve,
+    sampling: str = "uniform",
+    lr: Any,
+    momentum: Any,
+    **loop: Any,
+) -> tuple[Path, training.Fit]:
+    """loop: what `training.fit` is told of it."""
+    terms = Partial(_along(curve, SAMPLING[sampling]), trees.as_partial(objective.terms), path.start, path.end)
+    optimizer = optimizers.make(optimizers.sgd, lr, momentum)
+    fit = training.fit(objective._replace(terms=terms), path.inner, data, key, optimizer=optimizer, mask=mask, **loop)
+    return path._replace(inner=fit.state), fit
 
 
 def _uniform(key: RandomKey) -> Float[Array, ""]:
@@ -281,7 +307,8 @@ def _along(curve: Curve, draw: Callable) -> Callable[..., tuple[training.Term, .
         objective: Callable, start: Params, end: Params, inner: Params, batches: tuple, now: training.Now
     ) -> tuple[training.Term, ...]:
         t_key, model_key = jax.random.split(now.key)
-        params = curve(Path(start, inner, end), draw(t_key))
-        return objective(params, batches, now._replace(key=model_key))
+        t = draw(t_key)
+        first, *others = objective(curve(Path(start, inner, end), t), batches, now._replace(key=model_key))
+        return first._replace(notes={**(first.notes or {}), "t": t}), *others
 
     return terms

@@ -52,7 +52,7 @@ def sweep(f: Callable[..., Any], path: Path, ts: Any, curve: Curve = curves.bezi
     def brief(count: int) -> chunks.Work:
         return chunks.Work(_sweep, (f, path, ts[:count]), {"curve": curve})
 
-    return _side_by_side(f, brief(len(ts)), brief, chunk)
+    return chunks.side_by_side(brief(len(ts)), brief, f, path.start, len(ts), chunk)
 
 
 def _checked(ts: Any) -> Float[Array, "T"]:
@@ -62,23 +62,6 @@ def _checked(ts: Any) -> Float[Array, "T"]:
     return ts
 
 
-def _side_by_side(f: Partial, work: chunks.Work, brief: Callable[[int], chunks.Work], chunk: int | None) -> Any:
-    """f: what is done at one t. work: (…, path, ts, …) are its second and third argument; brief: the same of few."""
-    _, path, ts, *_ = work.arguments
-    if chunk is not None and chunk < 1:
-        raise UserError(f"chunk is how many t are evaluated side by side, at least 1, given {chunk}")
-    traced, count = trees.is_traced(work.arguments), len(ts)
-    if chunk is not None:
-        first = min(chunk, count)
-    elif traced or chunks.platform() == "cpu" or jax.process_count() > 1:
-        first = best_chunk(f, path, count)  # processes that measure may find different programs best
-    else:
-        first = chunks.measured(brief, count, f, path.start)
-    if traced:
-        return work.function(*work.arguments, **work.settings, chunk=first)
-    return chunks.run(work, chunks.fitting(work, first) if chunk is None else first)
-
-
 @functools.partial(jax.jit, static_argnames=("curve", "chunk"))
 def _sweep(f: Partial, path: Path, ts: Array, *, curve: Curve, chunk: int) -> Any:
     return sharding.map_over(lambda t: f(curve(path, t)), ts, chunk)
@@ -86,7 +69,7 @@ def _sweep(f: Partial, path: Path, ts: Array, *, curve: Curve, chunk: int) -> An
 
 def best_chunk(f: Callable[..., Any], path: Path, count: int) -> int:
     """1 where f convolves on a CPU (there a batch of kernels becomes a slow grouped convolution), else `count`."""
-    return 1 if chunks.platform() == "cpu" and chunks.convolves_at(trees.as_partial(f), path.start) else count
+    return chunks.usual(trees.as_partial(f), path.start, count)
 
 
 def evaluate(
@@ -127,7 +110,7 @@ def evaluate_with_ensembles(
     def brief(count: int) -> chunks.Work:
         return chunks.Work(_evaluate, (_few(problem), path, ts[:count], {}), {"curve": curve, "members": ()})
 
-    values = _side_by_side(Partial(metrics.evaluate, problem), work, brief, chunk)
+    values = chunks.side_by_side(work, brief, Partial(metrics.evaluate, problem), path.start, len(ts), chunk)
     return jax.tree.map(lambda leaf: leaf[:count], values), jax.tree.map(lambda leaf: leaf[count:], values)
 
 

@@ -240,6 +240,24 @@ def test_other_curves_train_every_bend(problem: Problem, unlearned: Any, curve: 
     chex.assert_tree_all_finite(info.losses)
 
 
+@pytest.mark.parametrize("beta", ["adaptive", 0.2])
+def test_what_is_told_of_a_step_is_what_it_used(problem: Problem, unlearned: Any, beta: Any) -> None:
+    """By the loss of the first, whose batch is of all examples, on the straight line."""
+    every = len(problem.forget) + len(problem.retain)
+    _, info = connect.mcu(problem, unlearned, KEY, beta=beta, mask=None, retain_fraction=1.0, steps=3, batch_size=every)
+    told = {name: np.asarray(values) for name, values in info.notes.items()}
+    assert {name: len(values) for name, values in told.items()} == {"beta": 3, "t": 3}
+    assert len(set(told["t"].tolist())) == 3
+    line = curves.straight(problem.params, unlearned)
+    found = metrics.evaluate(problem, curves.bezier(line, float(told["t"][0])))
+    expected = found.retain.loss.mean() - told["beta"][0] * found.forget.loss.mean()
+    np.testing.assert_allclose(info.losses[0], expected, rtol=1e-4)
+    reached = 1 - metrics.ua(found), metrics.ra(found)
+    assert told["beta"][0] == pytest.approx(
+        connect.adaptive_beta(*reached, info.targets) if beta == "adaptive" else beta
+    )
+
+
 def test_batches_are_of_the_forget_set_and_a_part_of_the_rest_drawn_once(
     problem: Problem, unlearned: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,7 +265,7 @@ def test_batches_are_of_the_forget_set_and_a_part_of_the_rest_drawn_once(
 
     def spy(objective: training.Objective, params: Any, *_: Any, **options: Any) -> training.Fit:
         drawn.append(objective.streams)
-        return training.Fit(params, jnp.zeros(1), jnp.asarray(-1))
+        return training.Fit(params, jnp.zeros(1), jnp.asarray(-1), {})
 
     monkeypatch.setattr(training, "fit", spy)
     for fraction, size in ((0.5, 48), (1.0, 96), (0.25, 24)):

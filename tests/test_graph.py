@@ -69,6 +69,7 @@ CHANGES: list[dict[str, Any]] = [
 OF_UNLEARN: list[dict[str, Any]] = [
     {"pre": "npo"}, {"pre": "random_label:lr=0.01"}, {"beta": 0.3}, {"curve": "polychain"}, {"curve": "bezier:bends=2"},
     {"mask": {"kind": "random"}}, {"mask": {"kind": "none"}}, {"mask": {"keep": 0.3}}, {"baselines": ["ssd:alpha=3"]},
+    {"plane": 3}, {"plane": 4},
 ]  # fmt: skip
 OF_CONNECT: list[dict[str, Any]] = [
     {"sample": 20}, {"a": "npo:lr=0.01"}, {"a": "npo:run=1"}, {"a": "npo:forget=0.1"}, {"objective": "a"},

@@ -24,6 +24,7 @@ LAYERS = (
         "metrics",
         "rules",
         "paths",
+        "planes",
         "connect",
         "auto",
         "methods",

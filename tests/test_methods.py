@@ -198,7 +198,7 @@ def test_each_device_of_a_mesh_computes_its_quarter_of_a_batch(problem: Problem)
     objective = training.Objective(terms, (training.retain(problem),))
     chain = optimizers.make(optimizers.sgd, 0.1, 0.9)
     state = training.begin(objective, problem.params, problem.data, chain, None)
-    start = training.Fit(state, jnp.zeros(8), jnp.asarray(-1, jnp.int32))
+    start = training.Fit(state, jnp.zeros(8), jnp.asarray(-1, jnp.int32), {})
     arguments = (start, training.descend(objective.terms, chain), objective.streams, problem.data, KEYS[0], 0, 7, 7)
     for given, mine, others in ((None, 32, 8), (sharding.mesh("data=4"), 8, 32)):
         with sharding.use(given):

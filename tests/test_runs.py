@@ -193,6 +193,9 @@ def test_a_class_can_be_forgotten_along_a_chain_without_a_mask(tmp_path: pathlib
     assert not list((tmp_path / "run" / "stages").glob("mask*"))
     indices = json.loads((tmp_path / "run" / "splits" / "seed-0.json").read_text())
     assert indices["forgotten_class"] == 3
+    details = runs.read_details(tmp_path / "run")
+    assert {layer["kept"] for layer in details["mask"][0]["layers"]} == {1.0}
+    assert set(details["history"][0]["beta"]) == {0.1}
 
 
 def test_the_directory_tells_versions_and_splits(finished: runs.Run) -> None:
@@ -232,7 +235,7 @@ def test_a_run_only_grows(finished: runs.Run, tmp_path: pathlib.Path) -> None:
     directory, watcher = copy(finished, tmp_path / "run"), Watcher()
     finer = unlearn(directory, watcher, points=9)
     chosen = [f"choice of t{line}{rule}" for line in ("", " on the line") for rule in ("", ":rule=distribution")]
-    again = {"sweep", "sweep of the line", *chosen}
+    again = {"sweep", "sweep of the line", "explorer", *chosen}
     assert {name for name, _ in watcher.stages} == again | {f"metrics of {row}" for row in CHOSEN}
     check_schema(finer, own_methods("random_label"), class_wise=False)
     for old, new in zip(with_values(finished)["paths"], finer["paths"], strict=True):
@@ -430,6 +433,8 @@ def test_what_needs_a_model_that_diverged_is_left_out_and_named(tmp_path: pathli
         raise AssertionError(f"{name} is not JSON")
 
     json.loads((tmp_path / "run" / "results.json").read_text(), parse_constant=refuse)
+    details = runs.read_details(tmp_path / "run")
+    assert [details[name] for name in ("explorer", "mask", "history", "plane")] == [[]] * 4
 
 
 # Refusals
@@ -529,6 +534,7 @@ def test_no_flipped_bit_of_a_small_file_goes_unseen(finished: runs.Run, tmp_path
     checks = {
         "splits/seed-0.json": lambda: splits.load(directory / "splits/seed-0.json", data.hash),
         "results.json": lambda: runs.read_results(directory),
+        "details.json": lambda: runs.read_details(directory),
         "config.yaml": lambda: _files.check_sealed(directory / "config.yaml"),
     }
     for name, check in checks.items():
@@ -660,6 +666,8 @@ def test_a_path_that_tunes_itself(finished: runs.Run, tmp_path: pathlib.Path) ->
             assert set(tuned) == {"lr", "beta", "score", "line", "steps", "bent"}
             assert tuned["score"] <= tuned["line"]
             assert tuned["beta"] in ("adaptive", pytest.approx(0.2))
+    details = runs.read_details(tmp_path / "run")
+    assert (len(details["explorer"]), len(details["mask"]), details["history"]) == (2, 2, [])
     watcher = Watcher()
     again = unlearn(tmp_path / "run", watcher, **settings)
     assert watcher.stages == []

@@ -83,7 +83,7 @@ def mcu(
         given = connect.mcu_mask(problem, path_key, kind=mask, **shares) if isinstance(mask, str) else mask
         path, found = auto.mcu(problem, end, path_key, given, auto.Tuning(budget=budget, **shared))
         taken = connect.MaskInfo(found.settings.mask, found.settings.keep, found.settings.retain_filter)
-        info = connect.PathInfo(jnp.zeros(0), rules.targets(problem), taken)
+        info = connect.PathInfo(jnp.zeros(0), rules.targets(problem), taken, {})
     else:
         path, info = connect.mcu(problem, end, path_key, beta=beta, mask=mask, **shares, **shared)
     ts = paths.points(points)

@@ -4,7 +4,7 @@ Everything is computed from the scores of one un-augmented evaluation (`evaluate
 """
 
 from mcu_jax.metrics._accuracy import accuracy, avg_gap, ra, ta, ua, ua_test
-from mcu_jax.metrics._evaluate import evaluate, logits, over_splits, scores
+from mcu_jax.metrics._evaluate import evaluate, logits, over_rows, over_splits, scores
 from mcu_jax.metrics._interval import curve_interval, mean_interval
 from mcu_jax.metrics._mia import mia
 from mcu_jax.metrics._relearn import relearn_steps
@@ -45,6 +45,7 @@ __all__ = [
     "logits",
     "mean_interval",
     "mia",
+    "over_rows",
     "over_splits",
     "ra",
     "relearn_steps",

@@ -94,10 +94,23 @@ def over_splits(
 
 def scores(problem: Problem, params: Params, rows: Rows, stats: Stats, *, batch_size: int | None = None) -> Scores:
     """The scores of these examples, with given statistics."""
+    return over_rows(outputs.scores, problem, params, rows, stats, batch_size=batch_size)
 
-    def one(batch: Batch, chosen: Array) -> Scores:
+
+def over_rows(
+    function: Callable[[Array, Array], Any],
+    problem: Problem,
+    params: Params,
+    rows: Rows,
+    stats: Stats,
+    *,
+    batch_size: int | None = None,
+) -> Any:
+    """function(logits, labels), leaves [n, …], of these examples, batch by batch, with given statistics."""
+
+    def one(batch: Batch, chosen: Array) -> Any:
         del chosen
-        return outputs.scores(outputs.forward(problem, params, batch, stats)[0], outputs.labels(batch))
+        return function(outputs.forward(problem, params, batch, stats)[0], outputs.labels(batch))
 
     return _collect(one, problem.data, rows, batch_size or _default_size(problem))
 
@@ -109,11 +122,11 @@ def logits(
     """Whole outputs for these examples: a reference to compare with. They take memory by the class."""
     stats = training.evaluation_stats(problem, params)
 
-    def one(batch: Batch, chosen: Array) -> Array:
-        del chosen
-        return outputs.forward(problem, params, batch, stats)[0]
+    def whole(logits: Array, labels: Array) -> Array:
+        del labels
+        return logits
 
-    return _collect(one, problem.data, rows, batch_size or _default_size(problem))
+    return over_rows(whole, problem, params, rows, stats, batch_size=batch_size)
 
 
 def _default_size(problem: Problem) -> int:

@@ -1,6 +1,7 @@
 """A run: a configuration to finished stages to one directory of results, which the same command goes on with."""
 
 from mcu_jax.runs._connect_config import ConnectConfig
+from mcu_jax.runs._details import read_details
 from mcu_jax.runs._directory import load
 from mcu_jax.runs._environment import environment
 from mcu_jax.runs._export import export, problem
@@ -45,6 +46,7 @@ __all__ = [
     "load",
     "plan",
     "problem",
+    "read_details",
     "read_results",
     "read_table",
     "read_yaml",

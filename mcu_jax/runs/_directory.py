@@ -127,13 +127,17 @@ def open_run(resolved: _config.Resolved, *, repair: bool = False) -> Opened:
 
 
 def _grown(there: Any, asked: Any) -> Any:
-    """Both: a union of lists, the larger of numbers."""
+    """Both: a union of lists, the larger of numbers, None for none."""
+    if there is None or asked is None:
+        return asked if there is None else there
     if isinstance(there, tuple):
         return tuple(dict.fromkeys((*there, *asked)))
     return max(there, asked)
 
 
 def _is_less(asked: Any, grown: Any) -> bool:
+    if asked is None:
+        return False
     return set(asked) != set(grown) if isinstance(grown, tuple) else asked < grown
 
 

@@ -12,6 +12,7 @@ from mcu_jax.runs import (
     _connect,
     _connect_config,
     _connect_results,
+    _details,
     _directory,
     _graph,
     _images,
@@ -33,15 +34,16 @@ from mcu_jax.runs._unlearn_config import Config
 
 
 class _Job(NamedTuple):
-    """Of a kind of configuration: its resolution, the graph of its stages, and what these come to."""
+    """Of a kind of configuration: its resolution, the graph of its stages, what these come to, and details of that."""
 
     resolve: Callable[..., Any]
     graph: Callable[..., _graph.Graph]
     results: Callable[..., dict[str, Any]]
+    details: Callable[..., dict[str, Any]] | None = None
 
 
 _JOBS: dict[type[_settings.Settings], _Job] = {
-    Config: _Job(_unlearn_config.resolve, _unlearn.graph, _unlearn.results),
+    Config: _Job(_unlearn_config.resolve, _unlearn.graph, _unlearn.results, _details.details),
     ConnectConfig: _Job(_connect_config.resolve, _connect.graph, _connect_results.results),
     TuneConfig: _Job(_tune_config.resolve, _tune.graph, _tune.results),
 }
@@ -212,6 +214,9 @@ def _run(
         kept = f"{finished} are finished and kept in {directory.path}"
         raise _observer.InterruptedRunError(f"{error}; {kept}") from error
     results = job.results(directory.resolved, graph, runner)
+    details = job.details and job.details(directory.resolved, graph, runner)
+    if details and sharding.is_first():
+        _details.write(directory.path, details)
     whole = _tidy.write(directory.path, results) if sharding.is_first() else _tidy.summary(results)
     for name in opened.less:
         has = getattr(directory.resolved.config, name)

@@ -180,7 +180,7 @@ NOT_SETTINGS = ("kind", "resolved", "digests")
 PLACES = ("out", "stages", "data_dir", "to")
 """Where things are, which changes no result."""
 
-BROUGHT = ("data", "augment", "normalize", "original", "sample", "recipe", "precision")
+BROUGHT = ("data", "augment", "normalize", "original", "sample", "recipe", "precision", "plane")
 """What a configuration tells only where it is asked for."""
 
 

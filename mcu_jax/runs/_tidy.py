@@ -85,7 +85,7 @@ def summary(results: Mapping[str, Any]) -> dict[str, Any]:
         short["pairs"] = [{k: v for k, v in pair.items() if k not in _ALONG} for pair in results["pairs"]]
     if "paths" in results:
         short["paths"] = [{k: v for k, v in path.items() if k not in _along(path)} for path in results["paths"]]
-    return _finite(short)
+    return finite(short)
 
 
 def to_csv(rows: Iterable[Row]) -> str:
@@ -161,11 +161,12 @@ def _along(path: Mapping[str, Any]) -> list[str]:
     return [k for k, v in path.items() if isinstance(v, list) and len(v) == n and not isinstance(v[0], list)]
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """JSON values with None for numbers that JSON does not have."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from mcu_jax import auto, connect, curves, methods, metrics, paths, registry, rules
 from mcu_jax.base import Curve, Evaluation, Params, Path, Problem
-from mcu_jax.runs import _directory, _graph, _runner, _tasks, _unlearn_config
+from mcu_jax.runs import _along, _directory, _explore, _graph, _runner, _tasks, _unlearn_config
 from mcu_jax.runs._graph import Stage
 from mcu_jax.runs._unlearn_config import Resolved
 
@@ -82,6 +82,13 @@ def _stages_of(resolved: Resolved, replicate: _tasks.Replicate) -> _graph.Labell
             at = {**along, "t": chosen["t"]}
             label = by_rule(f"metrics of {row}", rule, config.rule)
             made.add(Stage(label, seed, evaluate_at, at, form, _tasks.metric_values))
+    whole: dict[str, _graph.Input] = {**seen, "original": replicate.original, **end, "inner": bent["inner"]}
+    asked = {"curve": resolved.curve.__name__, "points": config.points}
+    values = functools.partial(_explore.explore_values, seed=seed, points=config.points)
+    made.add(Stage("explorer", seed, _explore.explore, {**whole, "t": made[PATH[1]]["t"]}, asked, values))
+    if config.plane is not None:
+        drawn = {**whole, "retrained": models["retrain"]}
+        made.add(Stage("plane", seed, _explore.plane, drawn, {"size": config.plane}, _along.as_json))
     for spec, params in models.items():
         inputs = {**seen, "params": params}
         made.add(Stage(f"metrics of {spec}", seed, _tasks.evaluate, inputs, {}, _tasks.metric_values))
@@ -120,12 +127,12 @@ def path(
     curve: str,
     **settings: Any,
 ) -> dict[str, Any]:
-    """The trained inner points."""
+    """The trained inner points, and of every step the loss, the penalty and t."""
     info = connect.MaskInfo(**mask) if mask else None
     made, about = connect.mcu(
         _tasks.given(task, original), end, key, mask=info, curve=getattr(curves, curve), **settings
     )
-    return {"inner": made.inner, "losses": about.losses}
+    return {"inner": made.inner, "losses": about.losses, **about.notes}
 
 
 def search(

@@ -13,6 +13,7 @@ from mcu_jax.runs._settings import FEW, POINTS, ConfigError, Group
 
 COMPETITORS = ("finetune", "l1_sparse", "scrub", "influence", "npo")
 INFLUENCE_WEIGHTS = 500_000
+PLANE = base.Range("a whole number from 2 to 101", lambda n: 2 <= n <= 101)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Config(_settings.Settings):
     """
 
     KIND: ClassVar[str] = "unlearn"
-    EXTENDABLE: ClassVar[tuple[str, ...]] = ("seeds", "points", "baselines")
+    EXTENDABLE: ClassVar[tuple[str, ...]] = ("seeds", "points", "baselines", "plane")
 
     pre: Annotated[
         str | None,
@@ -90,6 +91,13 @@ class Config(_settings.Settings):
         Count,
         "At most so many retain and test images are evaluated, a seeded sample, BatchNorm statistics from it included "
         "(default: all).",
+    ] = None
+    plane: Annotated[
+        int | None,
+        Group("evaluation"),
+        PLANE,
+        "Evaluate the losses on D_r and D_f at N times N points of the plane that the path lies in, to be drawn; with "
+        "21 about as much work as twenty sweeps of the path (default: none).",
     ] = None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 from mcu_jax import curricula, losses, masks, optimizers, trees
 from mcu_jax.base import Count, Decay, Mask, Named, NonNegative, Params, Positive, RandomKey, Search, Whole
 from mcu_jax.training import _loop
-from mcu_jax.training._loop import Fit, Now, Stream
+from mcu_jax.training._loop import Fit, Now, Stream, Told
 
 
 class Training(NamedTuple):
@@ -46,12 +46,13 @@ class Term(NamedTuple):
     """One part of an objective: coefficient · mean of the values, in nats.
 
     values: of each example [n], or a scalar: a regulariser, which no curriculum weighs. where: the examples that count,
-    None for all; a mean over none of them is 0.
+    None for all; a mean over none of them is 0. notes: numbers of the step that are worth keeping, by name.
     """
 
     values: Float[Array, "*n"]
     coefficient: Any = 1.0
     where: Bool[Array, "n"] | None = None
+    notes: Mapping[str, Float[Array, ""]] | None = None
 
 
 class Objective(NamedTuple):
@@ -76,11 +77,13 @@ def fit(
     batch_size: int,
     curriculum: Callable | None = None,
     mask: Mask | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Fit:
     """Minimises an objective from `params`; the state of the result is the trained parameters.
 
     An epoch is one pass over the first stream; steps: so many in place of whole epochs, unless 0. data,
-    batch_size: see `loop`. optimizer: as `optimizers.make` gives it. mask: what may move.
+    batch_size: see `loop`. optimizer: as `optimizers.make` gives it. mask: what may move. notes: those of its terms
+    that are kept.
     Leaves in which nothing may have no gradient and no state of the optimiser, if that is known before compiling; the
     others are frozen weight by weight, behind everything the optimiser does.
     """
@@ -96,7 +99,7 @@ def fit(
     state = begin(part, moving, data, optimizer, curriculum)
     steps = steps or epochs * _loop.steps_per_epoch(len(objective.streams[0].rows), batch_size)
     update = descend(terms, optimizer, curriculum)
-    result = _loop.loop(update, state, objective.streams, data, key, steps=steps, batch_size=batch_size)
+    result = _loop.loop(update, state, objective.streams, data, key, steps=steps, batch_size=batch_size, notes=notes)
     trained = result.state.params
     return result._replace(state=trained if mask is None else trees.combine(trained, still))
 
@@ -155,19 +158,20 @@ def _descend(
     state: Descent,
     batches: tuple,
     now: Now,
-) -> tuple[Descent, Array]:
+) -> tuple[Descent, Told]:
     def loss(params: Params) -> tuple[Array, tuple]:
         parts = terms(params, batches, now)
+        notes = {name: value for term in parts for name, value in (term.notes or {}).items()}
         if curriculum is None:
-            return total(parts), ()
+            return total(parts), ((), notes)
         weighed = [
             curriculum(term.values, term.where, running) if term.values.ndim else (term.values, running)
             for term, running in zip(parts, state.running, strict=True)
         ]
         new = tuple(term._replace(values=values) for term, (values, _) in zip(parts, weighed, strict=True))
-        return total(new), tuple(running for _, running in weighed)
+        return total(new), (tuple(running for _, running in weighed), notes)
 
-    (value, running), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+    (value, (running, notes)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
     chain = optax.with_extra_args_support(optimizer())
     updates, opt_state = chain.update(
         grads if prepare is None else prepare(grads),
@@ -177,7 +181,7 @@ def _descend(
         count=now.updates,
         progress=now.progress,
     )
-    return Descent(optax.apply_updates(state.params, updates), opt_state, running), value
+    return Descent(optax.apply_updates(state.params, updates), opt_state, running), Told(value, notes)
 
 
 def total(terms: tuple[Term, ...]) -> Float[Array, ""]:

@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -41,11 +41,22 @@ class Now(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """What a loop leaves. losses: [steps]. failed: the first step whose loss or update was not finite, else −1."""
+    """What a loop leaves. losses: [steps]. failed: the first step whose loss or update was not finite, else −1.
+
+    notes: [steps] each, the numbers that its updates tell, of those that were asked for.
+    """
 
     state: Any
     losses: Float[Array, "steps"]
     failed: Int[Array, ""]
+    notes: Mapping[str, Float[Array, "steps"]]
+
+
+class Told(NamedTuple):
+    """What an update may tell in place of the loss alone. notes: numbers of the step, by name."""
+
+    loss: Float[Array, ""]
+    notes: Mapping[str, Float[Any, ""]]
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -106,7 +117,7 @@ class Stream(NamedTuple):
 
 
 def loop(
-    update: Callable[[Any, tuple, Now], tuple[Any, Float[Array, ""]]],
+    update: Callable[[Any, tuple, Now], tuple[Any, Float[Array, ""] | Told]],
     state: Any,
     streams: tuple[Stream, ...],
     data: Any,
@@ -114,8 +125,9 @@ def loop(
     *,
     steps: int,
     batch_size: int,
+    notes: tuple[str, ...] = (),
 ) -> Fit:
-    """Runs state, loss = update(state, batches, now) over mini-batches.
+    """Runs state, loss = update(state, batches, now) over mini-batches; of what else it tells, `notes` are kept.
 
     data: where the streams' rows are found, see `sources`. Each stream gives one batch a step and reshuffles by itself
     when it is through, wrapping to whole batches. With concrete values this is a Python loop over compiled segments of
@@ -127,7 +139,8 @@ def loop(
     stream or batch; with concrete values also for data whose leaves differ in length, and rows that are not of it.
     """
     # Losses go to a buffer of a power of two: lengths of segments and of loops are no shapes to compile for.
-    start = Fit(state, jnp.zeros(1 << (steps - 1).bit_length(), jnp.float32), jnp.asarray(-1, jnp.int32))
+    kept = jnp.zeros(1 << (steps - 1).bit_length(), jnp.float32)
+    start = Fit(state, kept, jnp.asarray(-1, jnp.int32), dict.fromkeys(notes, kept))
     arguments = (trees.as_partial(update), streams, data, key)
     if trees.is_traced(arguments, state):
         return _report(_cut(_traced(start, arguments, steps, batch_size), steps))
@@ -143,7 +156,9 @@ def loop(
 
 
 def _cut(result: Fit, steps: int) -> Fit:
-    return result._replace(losses=result.losses[:steps])
+    return result._replace(
+        losses=result.losses[:steps], notes={name: values[:steps] for name, values in result.notes.items()}
+    )
 
 
 def _segments(result: Fit, advance: Callable[[Fit, int, int], Fit], steps: int) -> Fit:
@@ -250,12 +265,14 @@ def _steps(
         )
         step = jnp.asarray(step, jnp.int32)
         now = Now(step, total, jax.random.fold_in(step_key, step), step)
-        state, loss = update(result.state, batches, now)
+        state, told = update(result.state, batches, now)
+        loss, notes = told if isinstance(told, Told) else Told(told, {})
         fine = jnp.isfinite(loss) & trees.all_finite(state)
         apply = fine & (result.failed < 0)
         failed = jnp.where((result.failed < 0) & ~fine, now.step, result.failed)
         kept = result.losses.at[step].set(loss.astype(jnp.float32))
-        return Fit(sharding.split(optax.tree.where(apply, state, result.state)), kept, failed), orders
+        noted = {name: values.at[step].set(notes[name]) for name, values in result.notes.items()}
+        return Fit(sharding.split(optax.tree.where(apply, state, result.state)), kept, failed, noted), orders
 
     shapes = zip(per_epoch, batches_each, strict=True)
     orders = tuple(_Order(*2 * (jnp.zeros(shape, jnp.int32),)) for shape in shapes)
