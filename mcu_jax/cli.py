@@ -226,7 +226,7 @@ def _carry_out(config: Any, run: Callable[..., runs.Run], own: Mapping[str, Any]
         return 0
     quiet = bool(own["quiet"]) or not sharding.is_first()
     with runs.Progress(quiet=quiet) as progress:
-        made = run(config, progress, repair=bool(own["repair"]))
+        made = run(config, progress)
     if not sharding.is_first():
         return 1 if made.failures else 0
     width = min(shutil.get_terminal_size().columns, 120)
@@ -256,9 +256,7 @@ def _parse(arguments: list[str], command: str, *kinds: type) -> dict[str, Any] |
                 _flags(*kinds),
                 args=arguments,
                 prog=f"mcu-jax {command}",
-                default=dict.fromkeys(("quiet", "dry_run", "repair", "no_compile_cache"), False)
-                if _Own in kinds
-                else {},
+                default=dict.fromkeys(("quiet", "dry_run", "no_compile_cache"), False) if _Own in kinds else {},
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as ended:
@@ -351,9 +349,6 @@ class _Own:
     ] = None
     quiet: Annotated[bool, "Print nothing but errors: the run directory has the results."] = False
     dry_run: Annotated[bool, "Show the resolved configuration and what would be computed, and stop."] = False
-    repair: Annotated[bool, "Remove what is damaged among the finished stages and make it again, and only that."] = (
-        False
-    )
     device: Annotated[str | None, "cpu, gpu or tpu (default: what jax finds)."] = None
     mesh: Annotated[
         str | None,

@@ -51,7 +51,7 @@ def numbers(directory: pathlib.Path) -> list:
 
 def test_flags_and_settings_are_the_same() -> None:
     assert dataclass_flags() == set(cli._flags(runs.Config, cli._Own).__annotations__) - {
-        *("config", "quiet", "dry_run", "device", "repair", "mesh", "processes", "no_compile_cache"),
+        *("config", "quiet", "dry_run", "device", "mesh", "processes", "no_compile_cache"),
     }
     assert SMALL == {
         "train_size": 60, "validation_size": 40, "train": {"epochs": 3}, "steps": 6, "points": 5, "seeds": [0, 1],
@@ -87,7 +87,7 @@ def test_devices_that_cannot_be_are_refused(
 def test_help_shows_every_flag_and_nothing_internal(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["unlearn", "--help"]) == 0
     shown = capsys.readouterr().out
-    flags = """dataset data-dir data original recipe sample device repair precision
+    flags = """dataset data-dir data original recipe sample device precision
     train-size validation-size model augment normalize train.epochs train.lr train.batch-size forget pre
     baselines beta path steps lr curve mask.kind mask.keep mask.retain-filter rule points seeds out stages
     quiet dry-run config mesh processes no-compile-cache"""
@@ -189,7 +189,6 @@ SHARED = {
     "quiet",
     "dry-run",
     "device",
-    "repair",
     "mesh",
     "processes",
     "no-compile-cache",
@@ -348,12 +347,13 @@ def test_another_configuration_in_the_same_directory_ends_with_2(finished: runs.
     assert "there, 0.2 asked for" in capsys.readouterr().err
 
 
-def test_a_damaged_stage_ends_with_2(finished: runs.Run, tmp_path: pathlib.Path, capsys) -> None:
+def test_a_damaged_stage_is_told_and_made_again(finished: runs.Run, tmp_path: pathlib.Path, capsys) -> None:
     shutil.copytree(finished.directory, tmp_path / "run")
     place = next((tmp_path / "run" / "stages").glob("retrain-*"))
     (place / "manifest.json").write_text("{}")
-    assert cli.run(["unlearn", *FLAGS, "--out", str(tmp_path / "run")]) == 2
-    assert f"damaged checkpoint {place}" in capsys.readouterr().err
+    assert cli.run(["unlearn", *FLAGS, "--out", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().err.startswith(f"damaged checkpoint {place}: ")
+    assert cli.run(["export", str(tmp_path / "run"), "--to", str(tmp_path / "m"), "--method", "retrain"]) == 0
 
 
 def test_a_loss_that_is_not_finite_ends_with_1(

@@ -9,6 +9,7 @@ from mcu_jax.runs._observer import InterruptedRunError, Observer, Silent
 from mcu_jax.runs._progress import Progress
 from mcu_jax.runs._settings import ConfigError, Train, read_yaml, settings
 from mcu_jax.runs._stages import Diverged
+from mcu_jax.runs._state import State, state
 from mcu_jax.runs._sweep import SweepError, sweep
 from mcu_jax.runs._tidy import read_results, read_table
 from mcu_jax.runs._tune_config import TuneConfig
@@ -25,6 +26,7 @@ __all__ = [
     "Progress",
     "Run",
     "Silent",
+    "State",
     "SweepError",
     "Train",
     "TuneConfig",
@@ -41,6 +43,7 @@ __all__ = [
     "read_yaml",
     "resolve",
     "settings",
+    "state",
     "sweep",
     "tune",
     "unlearn",
