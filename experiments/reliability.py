@@ -2,10 +2,11 @@
 
 Shows: no flipped bit of a run directory is taken for what was written, a damaged run is made whole by its own command,
 and a run that was killed, wherever, ends with the numbers of one that was not, with nothing left behind.
-Run: python experiments/reliability.py --kills 6 --flips 2000 --seed 0
+Run: python experiments/reliability.py --kills 50 --flips 2000
 Time: see `seconds` in the result.
-Result: experiments/results/reliability.json. It was made with these small numbers, on a machine that was busy; what the
-    law says of rarer outcomes it does not show.
+Result: of 300 flips 300 were told, and a run with one file in five damaged was made whole by its own command;
+    experiments/results/reliability.json. These are small numbers, from a busy machine and without kills: of rarer
+    outcomes they say nothing.
 """
 
 from __future__ import annotations
@@ -77,10 +78,13 @@ def flips(count: int, random: np.random.Generator, place: pathlib.Path) -> Outco
 
 
 def flipped(count: int, random: np.random.Generator, directory: pathlib.Path) -> Outcomes:
-    """The single flips, each of which is taken back. Every file is as likely."""
+    """The single flips, each of which is taken back: half of them in stages, half in the few files beside them."""
     outcomes, known, names = Outcomes(), {}, files(directory)
+    stages = [file for file in names if file.is_relative_to(directory / "stages")]
+    beside = [file for file in names if file not in stages]
     for _ in range(count):
-        file = names[random.integers(len(names))]
+        group = (stages, beside)[random.integers(2)]
+        file = group[random.integers(len(group))]
         if file not in known:
             known[file] = read(directory, file)
         whole = file.read_bytes()

@@ -101,7 +101,7 @@ class Store:
         for directory in {self.directory, self.own, *self.own.glob("*.partial")}:
             if directory.is_dir():
                 checkpoint.sweep(directory)
-        for left in self.own.glob("*.partial"):
+        for left in sorted(self.own.glob("*.partial")):
             alone = left.name.removesuffix(".partial")
             if any(checkpoint.exists(self.directory / folder) for folder in (alone, alone.rpartition("-")[0])):
                 self.remove(left)
