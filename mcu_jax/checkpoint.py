@@ -11,25 +11,38 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import pathlib
+import re
 import shutil
-import socket
+import stat
 import threading
+import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from mcu_jax import disk
+from mcu_jax.base import UserError
+
 _MANIFEST = "manifest.json"
 _ARRAYS = "arrays"
 _ORBAX = threading.Lock()
 """Savers of one process share state inside orbax: at the same time in several threads they spoil each other's."""
+_GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+"""What is not there, or something else is; other errors of reading, as a missing permission, are no damage."""
 
 
 class DamagedCheckpointError(RuntimeError):
     """A checkpoint that is not what was saved."""
+
+
+class UnreadableCheckpointError(UserError):
+    """A checkpoint that is what was saved, and that this version of orbax cannot read."""
 
 
 class _Leaf(NamedTuple):
@@ -45,20 +58,20 @@ def save(directory: str | os.PathLike[str], tree: PyTree, meta: dict[str, Any] |
     """Write `tree` and the JSON `meta` to `directory`, replacing what is there; if killed, all or nothing.
 
     A plain orbax checkpoint of nested dicts lies in `directory/arrays`; leaves without elements, which orbax
-    refuses, are in the manifest alone. Raises TypeError for a leaf that is no array of numbers or booleans,
-    ValueError for two leaves of one name.
+    refuses, are in the manifest alone. Saves to one place at the same time end in any order, each whole; a link is
+    replaced, not followed. Raises TypeError for a leaf that is no array of numbers or booleans, ValueError for two
+    leaves of one name and for NaN or inf in `meta`, OSError where the disk is full, say: then nothing has changed.
     """
     directory = pathlib.Path(directory)
     leaves = [_Leaf(keys, _array(keys, value)) for keys, value in _leaves(tree)]
     _refuse_same_names(leaves)
+    json.dumps(meta, allow_nan=False)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{directory.name}.saving-{socket.gethostname()}-"
-    _remove_abandoned(directory.parent, prefix)
-    work = directory.parent / f"{prefix}{os.getpid()}"
-    shutil.rmtree(work, ignore_errors=True)
+    sweep(directory.parent)
+    work = disk.workplace(directory.parent)
     new = work / "new"
-    new.mkdir(parents=True)
     try:
+        new.mkdir(parents=True)
         stored = [leaf for leaf in leaves if leaf.value.size]
         if stored:
             _write_arrays(new / _ARRAYS, _nest([_Leaf(leaf.keys or ["array"], leaf.value) for leaf in stored]))
@@ -81,8 +94,11 @@ def save(directory: str | os.PathLike[str], tree: PyTree, meta: dict[str, Any] |
                 if file.is_file()
             },
         }
-        (new / _MANIFEST).write_text(_encode(body), encoding="utf-8")
+        disk.write(new / _MANIFEST, _encode(body))
         _move_into_place(new, directory)
+    except BaseException:
+        time.sleep(0.2)  # threads of orbax write on, for a moment, when it has given up
+        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -92,14 +108,15 @@ def load(directory: str | os.PathLike[str], like: PyTree | None = None) -> PyTre
 
     Without `like`, fields and positions become dict keys (as strings) and a None is left out. Leaves of
     `like` need a shape and a dtype only. Raises DamagedCheckpointError where anything is not as saved,
-    ValueError naming the leaf where `like` differs, FileNotFoundError without `directory`.
+    ValueError naming the leaf where `like` differs, FileNotFoundError without `directory`, OSError where it may not be
+    read, UnreadableCheckpointError.
     """
     directory = _place(directory)
     body = _read_manifest(directory)
     for name, expected in body["files"].items():
         try:
             actual = _file_sha256(directory / name)
-        except OSError as error:
+        except _GONE as error:
             raise damaged(directory, f"file {name} cannot be read ({error.strerror})") from error
         if actual != expected:
             raise damaged(directory, f"file {name} is not as it was written")
@@ -108,8 +125,13 @@ def load(directory: str | os.PathLike[str], like: PyTree | None = None) -> PyTre
     if stored:
         try:
             arrays = _read_arrays(directory / _ARRAYS, _nest(stored))
+        except (OSError, MemoryError):
+            raise
         except Exception as error:
-            raise damaged(directory, f"orbax cannot read {_ARRAYS} ({type(error).__name__})") from error
+            raise UnreadableCheckpointError(
+                f"orbax cannot read {directory / _ARRAYS} ({type(error).__name__}), whose files are as they were "
+                "written: read it with the version of orbax that wrote it"
+            ) from error
         leaves = [_Leaf(leaf.keys, _get(arrays, leaf)) if leaf.value.size else leaf for leaf in leaves]
     for leaf, entry in zip(leaves, body["leaves"], strict=True):
         if _sha256(leaf.value).hexdigest() != entry["sha256"]:
@@ -125,8 +147,8 @@ def read_meta(directory: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def exists(directory: str | os.PathLike[str]) -> bool:
-    """Whether `directory` holds a checkpoint, whole or damaged."""
-    return (_place(directory) / _MANIFEST).is_file()
+    """Whether `directory` holds a checkpoint, whole or damaged. Raises OSError where that may not be seen."""
+    return _is(_place(directory) / _MANIFEST, stat.S_ISREG)
 
 
 def digest(tree: PyTree) -> str:
@@ -224,9 +246,27 @@ def _in_structure(directory: pathlib.Path, leaves: list[_Leaf], like: PyTree) ->
 def _write_arrays(directory: pathlib.Path, tree: dict[str, Any]) -> None:
     import orbax.checkpoint as ocp
 
-    with _ORBAX, ocp.StandardCheckpointer(**_alone()) as checkpointer:
-        checkpointer.save(directory.absolute(), tree)
-        checkpointer.wait_until_finished()
+    try:
+        with _ORBAX, _silent(), ocp.StandardCheckpointer(**_alone()) as checkpointer:
+            checkpointer.save(directory.absolute(), tree)
+            checkpointer.wait_until_finished()
+    except ValueError as error:
+        # Tensorstore's way of telling an error of the system, as that a disk is full.
+        if (code := re.search(r"os_error_code='([0-9]+)'", str(error))) is None:
+            raise
+        number = int(code[1])
+        raise OSError(number, os.strerror(number), str(directory.parents[2])) from error
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Orbax logs a traceback of what it raises, too."""
+    logger = logging.getLogger("absl")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _read_arrays(directory: pathlib.Path, target: dict[str, Any]) -> dict[str, Any]:
@@ -259,7 +299,7 @@ def _encode(body: dict[str, Any]) -> str:
 
 
 def _read_manifest(directory: pathlib.Path) -> dict[str, Any]:
-    if not directory.is_dir():
+    if not _is(directory, stat.S_ISDIR):
         raise FileNotFoundError(f"no checkpoint in {directory}")
     try:
         text = (directory / _MANIFEST).read_bytes().decode()
@@ -267,17 +307,42 @@ def _read_manifest(directory: pathlib.Path) -> dict[str, Any]:
         del body["sha256"]
         # The text, not only its meaning, has to be as written: nothing in this file may change unseen.
         intact = text == _encode(body)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (*_GONE, ValueError, TypeError, KeyError, RecursionError) as error:
         raise damaged(directory, f"file {_MANIFEST} cannot be read ({type(error).__name__})") from error
     if not intact:
         raise damaged(directory, f"file {_MANIFEST} is not as it was written")
+    if not _is_manifest(body):
+        raise damaged(directory, f"file {_MANIFEST} is not one of a checkpoint of ours")
     return body
+
+
+def _is_manifest(body: dict[str, Any]) -> bool:
+    """Whether it is of the form that `save` writes: anybody can put a digest to something else."""
+    try:
+        for name, digest in body["files"].items():
+            parts = pathlib.PurePosixPath(name).parts
+            if parts[0] != _ARRAYS or ".." in parts or "\0" in name or type(digest) is not str:
+                return False
+        for leaf in body["leaves"]:
+            sizes = [size for size in leaf["shape"] if type(size) is int and size >= 0]
+            if len(sizes) != len(leaf["shape"]) or np.dtype(leaf["dtype"]).hasobject:
+                return False
+            if not _are_keys(leaf["keys"]) or type(leaf["sha256"]) is not str:
+                return False
+        return type(body["meta"]) is dict and all(map(_are_keys, body["empty"]))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        return False
+
+
+def _are_keys(keys: Any) -> bool:
+    return type(keys) is list and all(type(key) is str for key in keys)
 
 
 def damaged(directory: pathlib.Path, what: str) -> DamagedCheckpointError:
     """The error that says so, and what can be done."""
     return DamagedCheckpointError(
-        f"damaged checkpoint {directory}: {what}; delete {directory} and run the same command again"
+        f"damaged checkpoint {directory}: {what}; give a whole copy of it, or the command again that made it: a run "
+        "sets it aside and makes it again"
     )
 
 
@@ -289,18 +354,31 @@ def _file_sha256(file: pathlib.Path) -> str:
 def _move_into_place(new: pathlib.Path, directory: pathlib.Path) -> None:
     """No file system that matters exchanges two directories at once: in between, readers take the old one."""
     old = _old(directory)
-    while True:
-        try:
-            new.rename(directory)
-            break
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-        # Again and again: another process may save the same stage at the same time.
+    with disk.in_turn(directory.parent):
+        if directory.is_symlink():
+            directory.unlink()
+        while True:
+            try:
+                new.rename(directory)
+                break
+            except OSError as error:
+                _check_taken(error)
+            # Again and again: where folders cannot be locked, another process may save to the same place.
+            shutil.rmtree(old, ignore_errors=True)
+            try:
+                directory.rename(old)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                _check_taken(error)
+        disk.sync(directory.parent)
         shutil.rmtree(old, ignore_errors=True)
-        with contextlib.suppress(FileNotFoundError):
-            directory.rename(old)
-    shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_taken(error: OSError) -> None:
+    """Raises the error again, if it is another than that something is there already."""
+    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+        raise error
 
 
 def _old(directory: pathlib.Path) -> pathlib.Path:
@@ -310,22 +388,26 @@ def _old(directory: pathlib.Path) -> pathlib.Path:
 def _place(directory: str | os.PathLike[str]) -> pathlib.Path:
     """Where the checkpoint is: beside its place, if a save over it was killed between two renames."""
     directory = pathlib.Path(directory)
-    return _old(directory) if not directory.is_dir() and _old(directory).is_dir() else directory
+    there, old = _is(directory, stat.S_ISDIR), _old(directory)
+    return old if not there and _is(old, stat.S_ISDIR) else directory
 
 
-def _remove_abandoned(parent: pathlib.Path, prefix: str) -> None:
-    """Remove what killed saves of this machine left; a living process is still at work on its own."""
-    for left in parent.iterdir():
-        pid = left.name.removeprefix(prefix)
-        if left.name.startswith(prefix) and pid.isdecimal() and not _is_alive(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
+def _is(place: pathlib.Path, kind: Any) -> bool:
+    """kind: a function of `stat`. Unlike pathlib's, it takes a missing permission for no answer."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return kind(place.stat().st_mode)
+    except _GONE:
         return False
-    except PermissionError:
-        return True
-    return True
+
+
+def sweep(directory: str | os.PathLike[str]) -> None:
+    """Removes what killed saves to places in `directory` left, and ends what they had begun to exchange."""
+    directory = pathlib.Path(directory)
+    disk.sweep(directory)
+    for old in directory.glob(".*.old"):
+        place = directory / old.name[1 : -len(".old")]
+        with disk.in_turn(directory):
+            if _is(old / _MANIFEST, stat.S_ISREG) and not os.path.lexists(place):
+                old.rename(place)
+            elif all(_is(each / _MANIFEST, stat.S_ISREG) for each in (old, place)):
+                shutil.rmtree(old, ignore_errors=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mcu_jax import text
+from mcu_jax import disk, text
 from mcu_jax.base import UserError
 
 
@@ -100,9 +100,9 @@ def class_index(name: str, class_names: Sequence[str]) -> int:
 
 
 def save(indices: Indices, file: str | pathlib.Path) -> None:
-    """Writes an index file (JSON), with a digest of what it says."""
+    """Writes an index file (JSON), all or nothing, with a digest of what it says."""
     fields = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in dataclasses.asdict(indices).items()}
-    pathlib.Path(file).write_text(json.dumps({**fields, "sha256": _digest(fields)}) + "\n")
+    disk.write(pathlib.Path(file), json.dumps({**fields, "sha256": _digest(fields)}) + "\n")
 
 
 def load(file: str | pathlib.Path, data_hash: str) -> Indices:
@@ -112,7 +112,7 @@ def load(file: str | pathlib.Path, data_hash: str) -> Indices:
         intact = fields.pop("sha256") == _digest(fields)
         arrays = {k: np.array(fields[k], dtype=np.int64) for k in ("train", "validation", "forget", "retain")}
         indices = Indices(data_hash=fields["data_hash"], forgotten_class=fields["forgotten_class"], **arrays)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DamagedIndicesError(f"index file {file} is not readable ({type(error).__name__})") from error
     if not intact:
         raise DamagedIndicesError(f"index file {file} is damaged: it is not as it was saved")

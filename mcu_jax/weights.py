@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from mcu_jax import text
+from mcu_jax import disk, text
 from mcu_jax.base import Params, Stats, UserError
 
 Names = Callable[[str, str], str]
@@ -55,7 +55,7 @@ def write(file: str | os.PathLike[str], model: str, params: Params, stats: Stats
 
     Raises UserError for a model whose PyTorch names are not known.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     file = pathlib.Path(file)
     names = next(iter(_dialects(file, model).values()))
@@ -68,9 +68,8 @@ def write(file: str | os.PathLike[str], model: str, params: Params, stats: Stats
         made[name] = np.ascontiguousarray(_theirs(value, leaf, model))
         if leaf.path[-1] == "mean":
             made[name.replace("running_mean", "num_batches_tracked")] = np.zeros((), np.int64)
-    part = file.with_name(f"{file.name}.part")
-    save_file(made, part)
-    part.replace(file)
+    with disk.placing(file) as opened:
+        opened.write(save(made))
 
 
 FORMATS = (".safetensors", ".npz")

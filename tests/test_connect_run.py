@@ -37,7 +37,7 @@ def connect(out: pathlib.Path, observer: Any = None, **settings: Any) -> dict[st
 
 
 def graph(config: Any) -> dict[str, list[_graph.Stage]]:
-    return _jobs._open(config, None, None, repair=False)[1]
+    return _jobs._open(config, None, None)[1]
 
 
 def without_seconds(results: dict[str, Any]) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def test_two_sizes_meet_on_what_both_forgot_and_both_retain(tmp_path: pathlib.Pa
     config = runs.ConnectConfig(
         a="npo:forget=0.1", b="npo", train_size=60, validation_size=40, forget="random:0.3", out=str(tmp_path / "x")
     )
-    opened, stages = _jobs._open(config, None, None, repair=False)
+    opened, stages = _jobs._open(config, None, None)
     indices = opened.directory.indices
     for stage in stages["measures: linear, npo:forget=0.1 to npo"]:
         small, large = (indices[f"seed-{stage.seed}{more}"] for more in ("-random-0.1", ""))
@@ -176,7 +176,7 @@ def test_mcu_is_an_end_too_with_its_recipe() -> None:
 
 def test_one_label_means_one_stage(tmp_path: pathlib.Path) -> None:
     config = runs.ConnectConfig(a="npo", b="finetune", train_size=60, validation_size=40, out=str(tmp_path / "x"))
-    directory = _jobs._open(config, None, None, repair=False)[0].directory
+    directory = _jobs._open(config, None, None)[0].directory
     seed = _connect._Seed(directory.resolved, _tasks.replicates(directory, directory.resolved)[0])
     npo = directory.resolved.endpoints["npo"]
     assert seed.model(npo) is seed.model(npo)
@@ -284,6 +284,23 @@ def test_an_interrupted_run_goes_on_where_it_was(connected: runs.Run, tmp_path: 
     assert first.made == ["npo", "npo:run=1"]
     assert "npo" not in second.made
     assert without_seconds(again) == without_seconds(with_values(connected))
+
+
+def test_an_end_that_diverges_is_told_and_the_others_go_on(connected: runs.Run, tmp_path: pathlib.Path) -> None:
+    stages = shutil.copytree(connected.directory / "stages", tmp_path / "stages")
+    settings = {**CONNECTED, "b": "npo:lr=1e18", "also": [], "stages": str(stages)}
+    run = runs.connect(runs.from_mapping({**settings, "out": str(tmp_path / "run")}))
+    assert {each.label.partition(":")[0] for each in run.failures} == {"npo"}
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    json.loads((tmp_path / "run" / "results.json").read_text(), parse_constant=refuse)
+    for pair in run.results["pairs"]:
+        methods = {pair[end]["label"].partition(":")[0] for end in "ab"}
+        assert ("diverged" in pair) == ("npo" in methods)
+    assert methods
+    assert "npo:lr=1" in report.write(tmp_path / "run")
 
 
 def test_seeds_one_by_one_find_the_same(

@@ -30,7 +30,7 @@ CONNECT = {
 
 
 def graph(settings: dict[str, Any], **changes: Any) -> dict[str, list[_graph.Stage]]:
-    return _jobs._open(runs.from_mapping({**settings, **changes}), None, None, repair=False)[1]
+    return _jobs._open(runs.from_mapping({**settings, **changes}), None, None)[1]
 
 
 def reads(stage: _graph.Stage, known: dict[int, str]) -> str:

@@ -184,8 +184,15 @@ def test_vmap_over_keys_is_a_loop(problem: Problem, unlearned: Any, run: Run, na
     def mapped(problem: Problem, key: jax.Array) -> Any:
         return call(name, problem, key, **options(name, unlearned))
 
-    for i, result in enumerate(trees.unstack(mapped(problem, KEYS))):
+    among = mapped(problem, KEYS)
+    for i, result in enumerate(trees.unstack(among)):
         chex.assert_trees_all_close(result, run(name, i), rtol=1e-3, atol=1e-5)
+    # Bit by bit, whoever else is there: one alone has a copy of itself for company.
+    more = mapped(problem, KEYS[jnp.array([0, 1, 1])])
+    for i in range(2):
+        alone = mapped(problem, KEYS[jnp.array([i, i])])
+        for others in (among, more):
+            chex.assert_trees_all_equal(*(jax.tree.map(lambda leaf, i=i: leaf[i], each) for each in (alone, others)))
 
 
 def test_each_device_of_a_mesh_computes_its_quarter_of_a_batch(problem: Problem) -> None:

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import pathlib
+import re
 import shutil
 from collections.abc import Mapping
 from typing import Any
@@ -469,52 +470,70 @@ def flip(file: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["original", "path", "sweep", "evaluate"])
-def test_a_damaged_stage_is_named_before_any_work(stage: str, finished: runs.Run, tmp_path: pathlib.Path) -> None:
+def test_a_damaged_stage_is_set_aside_and_made_again_and_only_that(
+    stage: str, finished: runs.Run, tmp_path: pathlib.Path
+) -> None:
     directory = copy(finished, tmp_path / "run")
     place = next((directory / "stages").glob(f"{stage}-[0-9a-f]*"))
     flip(max((file for file in place.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size))
-    watcher = Watcher()
-    with pytest.raises(checkpoint.DamagedCheckpointError, match=f"{place.name}.*delete .* give --repair"):
-        unlearn(directory, watcher, seeds=[0, 1, 2])
-    assert watcher.stages == []
-    assert runs.from_yaml(directory / "config.yaml").seeds == (0, 1)
+    damaged = {file.name: file.read_bytes() for file in place.rglob("*") if file.is_file()}
     inodes = {each: each.stat().st_ino for each in (directory / "stages").iterdir()}
-    repaired = runs.unlearn(runs.from_mapping({**SMALL, "out": str(directory)}), watcher, repair=True)
-    assert numbers(with_values(repaired)) == numbers(with_values(finished))
+    watcher = Watcher()
+    assert numbers(unlearn(directory, watcher)) == numbers(with_values(finished))
+    aside = place.with_name(f"{place.name}.damaged-1")
     changed = {each for each in (directory / "stages").iterdir() if each.stat().st_ino != inodes.get(each)}
-    assert changed == {place}
-    assert watcher.notes == [f"removed, to be made again: {place}"]
+    assert changed == {place, aside}
+    assert {file.name: file.read_bytes() for file in aside.rglob("*") if file.is_file()} == damaged
+    (note,) = watcher.notes
+    assert re.fullmatch(rf"damaged checkpoint {place}: .*; it is now {aside}, and made again", note)
+    assert [len(seeds) for _, seeds in watcher.stages] == [1]
 
 
-def test_a_damaged_stage_in_progress_is_named_before_any_work(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+def test_a_damaged_stage_in_progress_is_set_aside_and_begun_again(
+    finished: runs.Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seeds_one_after_another(monkeypatch)
+    monkeypatch.setattr(_runner, "SAVE_EVERY_SECONDS", 0.0)
     with pytest.raises(runs.InterruptedRunError):
         unlearn(tmp_path / "run", Watcher("original", stop_at=2))
     (left,) = (tmp_path / "run" / "stages").glob("original-*.partial/loop-0")
-    flip(left / "manifest.json")
-    with pytest.raises(checkpoint.DamagedCheckpointError, match=r"partial.*delete"):
-        unlearn(tmp_path / "run")
+    # The state of another loop, whole as it is, is not this one's.
+    left.rename(left.with_name("loop-1"))
+    watcher = Watcher()
+    assert numbers(unlearn(tmp_path / "run", watcher)) == numbers(with_values(finished))
+    (note,) = watcher.notes
+    assert "it holds the state of another loop, " in note
+    assert note.endswith(f"{left.parent}.damaged-1, and made again")
 
 
-def test_damaged_files_of_a_run_are_named(finished: runs.Run, tmp_path: pathlib.Path) -> None:
+def test_damaged_files_of_a_run_are_named_and_made_again(finished: runs.Run, tmp_path: pathlib.Path) -> None:
     directory = copy(finished, tmp_path / "run")
     split = directory / "splits" / "seed-0.json"
     text, whole = split.read_text(), json.loads(split.read_text())
     other = {**whole, "validation": [whole["validation"][0] + 1, *whole["validation"][1:]]}
-    for damaged, message in ((json.dumps(other), "is damaged"), ("{", "is not readable"), ("[]", "is not readable")):
+    cases = [(json.dumps(other), "is damaged"), ("{", "is not readable"), ("[" * 100_000, "is not readable")]
+    for damaged, message in cases:
         split.write_text(damaged)
-        with pytest.raises(runs.ConfigError, match=rf"seed-0.json {message}.*delete it .* give --repair"):
-            unlearn(directory)
-    runs.unlearn(runs.from_mapping({**SMALL, "out": str(directory)}), repair=True)
+        with pytest.raises(splits.DamagedIndicesError, match=f"seed-0.json {message}"):
+            splits.load(split, whole["data_hash"])
+    watcher = Watcher()
+    assert numbers(unlearn(directory, watcher)) == numbers(with_values(finished))
+    assert watcher.stages == []
+    assert [note.endswith(f"it is now {split}.damaged-1, and drawn again") for note in watcher.notes] == [True]
     assert split.read_text() == text
     del whole["sha256"]
     with pytest.raises(splits.SplitError, match="made for data of hash"):
         splits.load(split, "0" * 64)
-    (directory / "stages.json").write_text("{")
-    with pytest.raises(ValueError, match=r"stages.json is damaged"):
-        runs.load(directory)
+    index = directory / "stages.json"
+    places = index.read_text()
+    for damaged in ("{", places.replace('"1"', '"7"', 1)):
+        index.write_text(damaged)
+        with pytest.raises(ValueError, match=r"stages.json is damaged"):
+            runs.load(directory)
+    index.write_text(places)
+    results = (directory / "results.json").read_text()
+    (directory / "results.json").write_text(results.replace('"t": 0', '"t": 1'))
+    with pytest.raises(runs.ConfigError, match=r"results.json is not as it was written"):
+        runs.export(directory, tmp_path / "model")
     split.unlink()
     (directory / "results.json").write_text("{")
     with pytest.raises(ValueError, match=r"results.json is not the results of a run"):
@@ -560,12 +579,12 @@ def test_a_stage_in_the_folder_of_another_is_not_taken_for_it(finished: runs.Run
     first, second = sorted((directory / "stages").glob("retrain-*"))
     shutil.rmtree(second)
     shutil.copytree(first, second)
-    with pytest.raises(checkpoint.DamagedCheckpointError, match=rf"{second.name}: it holds another stage, 'retrain'"):
-        unlearn(directory)
     index = json.loads((directory / "stages.json").read_text())["retrain"]
     seed = next(seed for seed, place in index.items() if place.endswith(second.name))
-    with pytest.raises(checkpoint.DamagedCheckpointError, match="another stage"):
+    with pytest.raises(checkpoint.DamagedCheckpointError, match=rf"{second.name}: it holds another stage, 'retrain'"):
         runs.load(directory, seed=int(seed), stage="retrain")
+    assert runs.state(directory).word == "damaged"
+    assert numbers(unlearn(directory)) == numbers(with_values(finished))
 
 
 def test_reading_a_run_leaves_its_environment(finished: runs.Run, tmp_path: pathlib.Path) -> None:

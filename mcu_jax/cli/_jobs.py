@@ -29,9 +29,6 @@ class Own:
     dry_run: Annotated[
         bool, Group("output", usual=True), "Show the resolved configuration and what would be computed, and stop."
     ] = False
-    repair: Annotated[
-        bool, Group("output"), "Remove what is damaged among the finished stages and make it again, and only that."
-    ] = False
     device: Annotated[str | None, Group("devices", usual=True), "cpu, gpu or tpu (default: what jax finds)."] = None
     mesh: Annotated[
         str | None,
@@ -110,7 +107,7 @@ def _carry_out(config: Any, run: Callable[..., runs.Run], own: Mapping[str, Any]
     quiet = bool(own["quiet"]) or not sharding.is_first()
     with contextlib.ExitStack() as entered:
         observers = [entered.enter_context(observer) for observer in _observers(own, quiet=quiet)]
-        made = run(config, runs.Observers(*observers), repair=bool(own["repair"]))
+        made = run(config, runs.Observers(*observers))
     if not sharding.is_first():
         return 1 if made.failures else 0
     width = min(shutil.get_terminal_size().columns, 120)

@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mcu_jax import text
+from mcu_jax import disk, text
 
-CONFIG, SUMMARY, INDEX = "config.yaml", "results.json", "stages.json"
+CONFIG, SUMMARY, INDEX, LOCK = "config.yaml", "results.json", "stages.json", ".lock"
 FILES = (CONFIG, SUMMARY, INDEX, "results.csv", "environment.json")
 """Of a run directory: a folder with two of them is one, whatever is wrong with it."""
 KINDS = ("unlearn", "connect", "tune")
@@ -26,8 +26,8 @@ FEW = 4
 
 
 class Found(NamedTuple):
-    """A run. state: finished, unfinished or damaged; why: of a damaged one. finished, stages: of the stages, those of
-    every seed counted. modified: seconds since the epoch. headline: numbers, as fractions.
+    """A run. state: running, finished, unfinished or damaged; why: of a damaged one. finished, stages: of the stages,
+    those of every seed counted. modified: seconds since the epoch. headline: numbers, as fractions.
     """
 
     directory: str
@@ -91,6 +91,8 @@ def look(place: pathlib.Path) -> Found | None:
         return None
     modified, size = _extent(place)
     state = "damaged" if why else "unfinished" if results is None else "finished"
+    if disk.holder(place / LOCK) is not None:
+        state = "running"
     seeds = config.get("seeds")
     kind, dataset, model, forget = (_word(config.get(name)) for name in ("kind", "dataset", "model", "forget"))
     return Found(
@@ -174,6 +176,7 @@ def _stages(place: pathlib.Path) -> tuple[int, int]:
     """(finished, all) of the run's stages, which may lie elsewhere. Raises _DamagedError."""
     try:
         index = json.loads((place / INDEX).read_text(encoding="utf-8"))
+        index.pop("sha256", None)
         stages = [place / folder for of_label in index.values() for folder in of_label.values()]
     except FileNotFoundError:
         return 0, 0
@@ -182,6 +185,11 @@ def _stages(place: pathlib.Path) -> tuple[int, int]:
     # A stage is moved to its place when it is finished.
     there = {parent: set(_names(parent)) for parent in {stage.parent for stage in stages}}
     return sum(stage.name in there[stage.parent] for stage in stages), len(stages)
+
+
+def _progress(run: Found) -> str:
+    made = f"{run.finished} of {run.stages} stages"
+    return {"unfinished": made, "running": f"running, {made}"}.get(run.state, run.state)
 
 
 def _names(folder: pathlib.Path) -> list[str]:
@@ -286,7 +294,7 @@ def _lines(found: Sequence[Found]) -> str:
             text.plain(run.kind or "?"),
             ", ".join(text.plain(part) for part in (run.dataset, run.model, run.forget) if part),
             str(len(run.seeds)),
-            run.state if run.state != "unfinished" else f"{run.finished} of {run.stages} stages",
+            _progress(run),
             age(time.time() - run.modified),
             size(run.bytes),
             text.plain(run.why) if run.why else _headline(str(run.kind), run.headline) if run.headline else "",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from mcu_jax import metrics
+from mcu_jax import disk, metrics
 from mcu_jax.report import _text
 
 # Okabe and Ito's palette, told apart by colour-blind readers and in grey.
@@ -40,7 +41,8 @@ def paper(file: str | os.PathLike[str], width: float, height: float) -> Iterator
         figure = Figure(figsize=(width, height), dpi=200, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
-        figure.savefig(file)
+        with disk.placing(pathlib.Path(file)) as opened:
+            figure.savefig(opened, format=pathlib.Path(file).suffix[1:] or None)
 
 
 def dress(axis: Any, along: str = "y") -> None:

@@ -11,6 +11,7 @@ from mcu_jax.runs._observer import Begun, Expected, InterruptedRunError, Observe
 from mcu_jax.runs._progress import Progress
 from mcu_jax.runs._settings import GROUPS, ConfigError, Group, Setting, Train, read_yaml, settings
 from mcu_jax.runs._stages import Diverged
+from mcu_jax.runs._state import State, state
 from mcu_jax.runs._sweep import SweepError, sweep
 from mcu_jax.runs._tidy import read_results, read_table
 from mcu_jax.runs._tune_config import TuneConfig
@@ -34,6 +35,7 @@ __all__ = [
     "Run",
     "Setting",
     "Silent",
+    "State",
     "SweepError",
     "TensorBoard",
     "Train",
@@ -52,6 +54,7 @@ __all__ = [
     "read_yaml",
     "resolve",
     "settings",
+    "state",
     "sweep",
     "tune",
     "unlearn",

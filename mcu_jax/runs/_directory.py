@@ -2,57 +2,84 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import yaml
 
-from mcu_jax import checkpoint, splits, text
+from mcu_jax import checkpoint, disk, splits, text
 from mcu_jax.base import Params, Path
-from mcu_jax.runs import _config, _environment, _files, _graph, _settings, _stages
+from mcu_jax.runs import _config, _environment, _files, _graph, _observer, _settings, _stages
 
-CONFIG = "config.yaml"
+TRIES = 5
+"""To take the lock of a run directory, in half a second."""
+CONFIG, INDEX, LOCK = "config.yaml", "stages.json", ".lock"
 
 
 @dataclasses.dataclass
 class RunDirectory:
     """Where one run keeps everything. resolved: of the whole run. indices: by the name of their file.
 
-    repair: whether a damaged file of indices is drawn anew.
+    found: the text of the configuration that was there when it was opened. damaged: by the name of its file, what is
+    wrong with it.
     """
 
     path: pathlib.Path
     stages: pathlib.Path
     resolved: Any
-    repair: bool = False
+    found: str | None = None
     indices: dict[str, splits.Indices] = dataclasses.field(default_factory=dict)
+    damaged: dict[str, splits.DamagedIndicesError] = dataclasses.field(default_factory=dict)
 
-    def prepare(self) -> None:
-        """Writes what is known before any work: configuration, splits, environment. Raises ConfigError."""
-        try:
-            # A place that cannot be is not written to the configuration: the next command would go on with it.
+    @contextlib.contextmanager
+    def held(self, observer: _observer.Observer) -> Iterator[None]:
+        """By this process alone. Raises ConfigError where another has it, or was at work on it since it was opened."""
+        with _telling():
+            # A place that cannot be is not made: the next command would go on with it.
             if not self.stages.is_relative_to(self.path):
                 self.stages.mkdir(parents=True, exist_ok=True)
             self.path.mkdir(parents=True, exist_ok=True)
+            handle = _lock(self.path, observer)
+        try:
+            if _text(self.path) != self.found:
+                raise _settings.ConfigError(
+                    f"another command has begun or changed {self.path} just now; give this one again"
+                )
+            yield
+        finally:
+            if handle is not None:
+                os.close(handle)
+
+    def prepare(self, observer: _observer.Observer) -> None:
+        """Writes what is known before any work: configuration, splits, environment. Raises ConfigError."""
+        for folder in (self.path / "splits", self.path / "stages"):
+            if folder.is_symlink():
+                raise _settings.ConfigError(
+                    f"{folder} is a link, and nothing is written through links: put the folder itself there, or choose "
+                    "another place with --out, or with --stages for stages"
+                )
+        with _telling():
             # First of all in it: a directory with a configuration can be gone on with.
             _files.write_sealed(self.path / CONFIG, self._config_text())
             (self.path / "splits").mkdir(exist_ok=True)
             self.stages.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            where = f"{text.plain(error.filename)}: {error.strerror}"
-            raise _settings.ConfigError(f"{where}; choose another place with --out or --stages") from error
         for name, indices in self.indices.items():
             file = self._split_file(name)
-            if not file.exists() or self.repair:
-                splits.save(indices, _files.new(file))
-                _files.new(file).replace(file)
+            if name in self.damaged:
+                observer.note(f"{self.damaged[name]}; it is now {disk.aside(file)}, and drawn again")
+            if not file.exists():
+                splits.save(indices, file)
         environment = self.path / "environment.json"
         if not environment.exists():  # of whoever began the run: every stage has its own
-            _files.write(environment, json.dumps(_environment.environment(), indent=1) + "\n")
+            disk.write(environment, json.dumps(_environment.environment(), indent=1) + "\n")
 
     def _config_text(self) -> str:
         values = self.resolved.as_dict()
@@ -66,21 +93,20 @@ class RunDirectory:
         )
 
     def saved_indices(self, name: str, data_hash: str) -> splits.Indices | None:
-        """The indices that an earlier command drew. Raises SplitError where they cannot be used."""
+        """The indices that an earlier command drew, if they are as they were. Raises SplitError for other data's."""
         file = self._split_file(name)
         if not file.exists():
             return None
         try:
             return splits.load(file, data_hash)
         except splits.DamagedIndicesError as error:
-            if self.repair:
-                return None
-            raise splits.SplitError(f"{error}; delete it and run the command again, or give --repair") from error
+            self.damaged[name] = error
+            return None
 
     def write_index(self, graph: _graph.Graph) -> None:
         """Which folder holds which stage of which seed."""
         places = {label: {str(s.seed): self._relative(self.stages / s.folder) for s in graph[label]} for label in graph}
-        _files.write(self.path / "stages.json", json.dumps(places, indent=1) + "\n")
+        _files.write_json(self.path / INDEX, places)
 
     def _relative(self, place: pathlib.Path) -> str:
         # A run directory can be moved, with the stages that lie in it.
@@ -99,7 +125,7 @@ class Opened(NamedTuple):
     less: tuple[str, ...]
 
 
-def open_run(resolved: _config.Resolved, *, repair: bool = False) -> Opened:
+def open_run(resolved: _config.Resolved) -> Opened:
     """The directory of a configuration, new or gone on with. A run only grows: it keeps what it has.
 
     Raises ConfigError where the directory holds another configuration, or something else.
@@ -109,6 +135,7 @@ def open_run(resolved: _config.Resolved, *, repair: bool = False) -> Opened:
     path = pathlib.Path(config.out or f"runs/{config.KIND}-{name}-{_config.digest(resolved.identity())[:8]}")
     check_writable(_files.place(path, "out"))
     whole, asked, less = resolved, resolved, ()
+    found = _text(path)
     if (path / CONFIG).exists():
         earlier, there = _earlier(path, type(config))
         _refuse_other(path, resolved.identity(), there, config.EXTENDABLE)
@@ -119,11 +146,48 @@ def open_run(resolved: _config.Resolved, *, repair: bool = False) -> Opened:
         # What was made with more points, or tries, is not thinned out.
         counts = {name: value for name, value in grown.items() if not isinstance(value, tuple)}
         asked = resolved.changed(**counts) if less and is_part else whole
-    elif path.is_dir() and any(file.name != _files.new(path / CONFIG).name for file in path.iterdir()):
+    elif path.is_dir() and {file.name for file in path.iterdir()} - {disk.new(path / CONFIG).name, LOCK}:
         raise _settings.ConfigError(f"{path} is not empty and not a run directory; choose another with --out")
     stages = pathlib.Path(whole.config.stages) if whole.config.stages else path / "stages"
     check_writable(_files.place(stages, "stages"))
-    return Opened(RunDirectory(path, stages, whole, repair), asked, less)
+    return Opened(RunDirectory(path, stages, whole, found), asked, less)
+
+
+def _text(path: pathlib.Path) -> str | None:
+    """The configuration of a run as it is written there, to be compared."""
+    try:
+        return (path / CONFIG).read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+@contextlib.contextmanager
+def _telling() -> Iterator[None]:
+    """Raises ConfigError for a place that cannot be made or written to; a full disk is none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f"{text.plain(error.filename)}: {error.strerror}"
+        raise _settings.ConfigError(f"{where}; choose another place with --out or --stages") from error
+
+
+def _lock(path: pathlib.Path, observer: _observer.Observer) -> int | None:
+    """A lock of the directory, until its descriptor is closed. Raises ConfigError where another process has it."""
+    for _ in range(TRIES):
+        try:
+            handle = disk.lock(path / LOCK, f"process {os.getpid()} on {socket.gethostname()}")
+        except OSError as error:
+            if not disk.has_no_locks(error):
+                raise
+            observer.note(f"the file system of {path} has no locks: see to it that no other process works on it")
+            return None
+        if handle is not None:
+            return handle
+        time.sleep(0.1)  # whoever only looks whether it is held, holds it for a moment
+    holder = text.plain(disk.holder(path / LOCK) or "another process")
+    raise _settings.ConfigError(f"{path} is being worked on by {holder}: wait for it, or choose another with --out")
 
 
 def _grown(there: Any, asked: Any) -> Any:
@@ -193,14 +257,14 @@ def check_writable(place: pathlib.Path, flags: str = "--out or --stages") -> Non
 
 def index(directory: pathlib.Path) -> dict[str, dict[str, str]]:
     """Where the stages of a run lie in its directory, by label and seed. Raises ConfigError where there is no run."""
-    file = directory / "stages.json"
+    file = directory / INDEX
     if not file.exists():
         raise _settings.ConfigError(
             f"{directory} is not a run directory, or its run has not begun: there is no {file.name} in it"
         )
     try:
-        return json.loads(file.read_text())
-    except ValueError as error:
+        return _files.read_json(file)
+    except _files.DamagedFileError as error:
         raise _settings.ConfigError(f"{file} is damaged; the same command again writes it anew") from error
 
 
@@ -209,7 +273,8 @@ def load(directory: str | os.PathLike[str], *, seed: int | None = None, stage: s
 
     seed: default the run's first. stage: "path" gives the `Path` of `unlearn`; "original", "retrain", or a method as
     the run names it, gives parameters. The model at any t is `curves.bezier(path, t)`; `checkpoint.save` exports it.
-    Raises ConfigError for a directory without a run, an unknown stage or seed, and DamagedCheckpointError.
+    Raises ConfigError for a directory without a run, an unknown stage or seed, UserError for a damaged file of it, and
+    DamagedCheckpointError.
     """
     directory = pathlib.Path(directory)
     stages = index(directory)
@@ -234,6 +299,7 @@ def load(directory: str | os.PathLike[str], *, seed: int | None = None, stage: s
     if stage != "path":
         return read(stage)
     inner = read("path")["inner"]
+    _files.check_sealed(directory / CONFIG)
     return Path(read("original"), inner, read(_settings.read_yaml(directory / CONFIG)["pre"]))
 
 

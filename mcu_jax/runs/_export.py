@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import jax
 
 from mcu_jax import base, checkpoint, datasets, sources, splits, text, training, weights
-from mcu_jax.runs import _config, _directory, _files, _jobs, _settings, _tasks, _unlearn_config
+from mcu_jax.runs import _config, _directory, _files, _jobs, _settings, _tasks, _tidy, _unlearn_config
 from mcu_jax.runs._settings import ConfigError
 
 
@@ -86,6 +85,8 @@ def problem(
             raise ConfigError(f"there is no seed {seed}; there are: {', '.join(map(str, config.seeds))}")
         opened = _directory.RunDirectory(directory, directory / "stages", resolved)
         replicate = next(each for each in _tasks.replicates(opened, resolved) if each.seed == seed)
+        for error in opened.damaged.values():
+            raise error
         original = _directory.load(directory, seed=seed, stage="original")
         return _tasks.given(replicate.problem(replicate.rows()), original)
 
@@ -94,6 +95,7 @@ def _opened(directory: pathlib.Path, model: base.Model | None, data: datasets.Da
     """The configuration of a run, and what it comes to."""
     if not (directory / _directory.CONFIG).exists():
         raise ConfigError(f"{text.plain(directory)} is not a run directory")
+    _files.check_sealed(directory / _directory.CONFIG)
     config = _jobs.from_yaml(directory / _directory.CONFIG)
     return config, _jobs.resolver(config)(config, model, data)
 
@@ -113,8 +115,10 @@ def _point(directory: pathlib.Path, seed: int, t: float | str) -> float:
     """On the path of one seed."""
     if t == "best":
         try:
-            rows = json.loads((directory / "results.json").read_text())["rows"]
+            rows = _tidy.read_results(directory)["rows"]
             return next(float(row["t"]) for row in rows if (row["method"], row["seed"]) == ("mcu", seed))
+        except _files.DamagedFileError:
+            raise
         except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
             raise ConfigError(
                 f"seed {seed} of {text.plain(directory)} has no finished choice of t; give the run's command again"

@@ -8,7 +8,7 @@ import os
 import pathlib
 from typing import Any
 
-from mcu_jax import base, text
+from mcu_jax import base, disk, text
 
 SEAL = "# sha256: "
 
@@ -43,22 +43,9 @@ def place(path: str | os.PathLike[str], setting: str) -> pathlib.Path:
     return pathlib.Path(path)
 
 
-def new(file: pathlib.Path) -> pathlib.Path:
-    """Where it is written first."""
-    return file.with_name(f".{file.name}.new")
-
-
-def write(file: pathlib.Path, content: str) -> None:
-    with new(file).open("w", encoding="utf-8") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
-    new(file).replace(file)
-
-
 def write_json(file: pathlib.Path, values: dict[str, Any]) -> None:
     """With a digest as the last entry. Raises ValueError for a number that JSON does not have."""
-    write(file, json.dumps({**values, "sha256": digest(values)}, indent=1, allow_nan=False) + "\n")
+    disk.write(file, json.dumps({**values, "sha256": digest(values)}, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(file: pathlib.Path) -> dict[str, Any]:
@@ -81,7 +68,7 @@ def digest(values: dict[str, Any]) -> str:
 
 def write_sealed(file: pathlib.Path, content: str) -> None:
     """Text with its digest in a comment at its end."""
-    write(file, f"{content}{SEAL}{sha256(content)}\n")
+    disk.write(file, f"{content}{SEAL}{sha256(content)}\n")
 
 
 def check_sealed(file: pathlib.Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mcu_jax import base, checkpoint, datasets, registry, sharding, text
+from mcu_jax import base, datasets, disk, registry, sharding, text
 from mcu_jax.runs import (
     _config,
     _connect,
@@ -86,16 +87,16 @@ def unlearn(
     *,
     model: base.Model | None = None,
     data: datasets.Data | None = None,
-    repair: bool = False,
 ) -> Run:
     """Runs the main job, or what of it is not finished.
 
     model, data: one's own; stages are known by the data's hash and by the name that `config.model` gives the model.
-    repair: what is damaged is removed and made again. A method that diverges has rows that say so, and is among the
-    `Run.failures`. Raises ConfigError for a configuration that cannot be and DamagedCheckpointError, both before any
-    work; InterruptedRunError when the observer asks to stop: what was finished stays.
+    What is damaged on disk is set aside and made again, and the observer is told. A method that diverges has rows that
+    say so, and is among the `Run.failures`. Raises ConfigError before any work for a configuration that cannot be, and
+    where another process is at work on the directory; InterruptedRunError when the observer asks to stop: what was
+    finished stays.
     """
-    return _run(config or Config(), observer or _observer.Silent(), model, data, repair=repair)
+    return _run(config or Config(), observer or _observer.Silent(), model, data)
 
 
 def connect(
@@ -104,10 +105,9 @@ def connect(
     *,
     model: base.Model | None = None,
     data: datasets.Data | None = None,
-    repair: bool = False,
 ) -> Run:
     """Connects models unlearned in different ways, or does what of it is not finished. As `unlearn`."""
-    return _run(config, observer or _observer.Silent(), model, data, repair=repair)
+    return _run(config, observer or _observer.Silent(), model, data)
 
 
 def tune(
@@ -116,11 +116,10 @@ def tune(
     *,
     model: base.Model | None = None,
     data: datasets.Data | None = None,
-    repair: bool = False,
 ) -> Run:
     """Tunes methods alike and writes the best of each to a recipe file. As `unlearn`; tries may diverge."""
     config, observer = config or TuneConfig(), observer or _observer.Silent()
-    made = _run(config, observer, model, data, repair=repair)
+    made = _run(config, observer, model, data)
     whole = _tidy.read_results(made.directory)
     file = _tune_config.place(config, made.directory)
     if sharding.is_first():
@@ -149,7 +148,7 @@ def resolver(config: _settings.Settings) -> Callable[..., Any]:
 
 def plan(config: _settings.Settings) -> tuple[dict[str, Any], list[tuple[str, int, int]], str]:
     """(resolved configuration, [(stage, seeds finished, seeds to compute)], run directory): nothing is computed."""
-    opened, graph = _open(config, None, None, repair=False)
+    opened, graph = _open(config, None, None)
     store = _stages.Store(opened.directory.stages)
     stages = []
     for label, of_label in graph.items():
@@ -159,7 +158,7 @@ def plan(config: _settings.Settings) -> tuple[dict[str, Any], list[tuple[str, in
 
 
 def _open(
-    config: _settings.Settings, model: base.Model | None, data: datasets.Data | None, *, repair: bool
+    config: _settings.Settings, model: base.Model | None, data: datasets.Data | None
 ) -> tuple[_directory.Opened, _graph.Graph]:
     if type(config) not in _JOBS:
         raise _settings.ConfigError(
@@ -171,7 +170,7 @@ def _open(
         resolved = job.resolve(config, model, data)
         _config.check_size(resolved)
         _check_batches(resolved)
-        opened = _directory.open_run(resolved, repair=repair)
+        opened = _directory.open_run(resolved)
     try:
         return opened, job.graph(opened.directory.resolved, opened.directory)
     except base.UserError as error:
@@ -191,14 +190,21 @@ def _run(
     observer: _observer.Observer,
     model: base.Model | None,
     data: datasets.Data | None,
-    *,
-    repair: bool,
 ) -> Run:
-    opened, graph = _open(config, model, data, repair=repair)
-    directory, store = opened.directory, _stages.Store(opened.directory.stages)
-    _check(graph, store, observer, repair=repair)
+    opened, graph = _open(config, model, data)
+    with opened.directory.held(observer) if sharding.is_first() else contextlib.nullcontext():
+        return _carry_out(config, observer, opened, graph)
+
+
+def _carry_out(
+    config: _settings.Settings, observer: _observer.Observer, opened: _directory.Opened, graph: _graph.Graph
+) -> Run:
+    directory = opened.directory
+    store = _stages.Store(directory.stages, directory.path / "stages")
     if sharding.is_first():
-        directory.prepare()
+        directory.prepare(observer)
+        store.sweep()
+        _set_aside(graph, store, observer)
         directory.write_index(graph)
     sharding.wait("prepared")
     if _images.may_be_of_others(directory.resolved.config):
@@ -234,16 +240,11 @@ def _begun(directory: _directory.RunDirectory, store: _stages.Store, every: Sequ
     return _observer.Begun(config.KIND, directory.path, digest, config.seeds, sum(map(store.has, every)), len(every))
 
 
-def _check(graph: _graph.Graph, store: _stages.Store, observer: _observer.Observer, *, repair: bool) -> None:
-    """Raises DamagedCheckpointError for a stage that cannot be read: before any work, not after it."""
+def _set_aside(graph: _graph.Graph, store: _stages.Store, observer: _observer.Observer) -> None:
+    """What of the stages is damaged, before any work: it will be made again."""
     for stage in (stage for stages in graph.values() for stage in stages):
-        for error in store.damaged(stage):
-            if not repair:
-                raise checkpoint.DamagedCheckpointError(
-                    f"{error}. Or give --repair: what is damaged is removed and made again, and only that"
-                ) from error
-            store.remove(store.place(stage), *store.partials(stage))
-            observer.note(f"removed, to be made again: {store.place(stage)}")
+        for place, error in store.damaged(stage):
+            observer.note(f"{str(error).partition(';')[0]}; it is now {disk.aside(place)}, and made again")
 
 
 def _list(value: Any) -> str:

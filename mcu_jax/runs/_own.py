@@ -109,6 +109,8 @@ def params(place: str, model: base.Model, like: Any, example: Any, setting: str)
         tree = checkpoint.load(place, {**found, "params": like} if wrapped else like)
     except checkpoint.DamagedCheckpointError as error:
         raise base.UserError(f"{setting}: {str(error).partition(';')[0]}; give a whole copy of it") from error
+    except checkpoint.UnreadableCheckpointError as error:
+        raise base.UserError(f"{setting}: {error}") from error
     except ValueError as error:
         raise base.UserError(f"{setting} is of another model than the run's: {error}") from error
     own = tree["params"] if wrapped else tree

@@ -252,8 +252,7 @@ class _Watch:
         place = self._loop()
         if not sharding.agree(checkpoint.exists(place)):
             return None
-        left = checkpoint.load(place, {"fit": template, "step": np.zeros((), np.int64)})
-        meta = checkpoint.read_meta(place)
+        meta, left = _stages.read_loop(place, {"fit": template, "step": np.zeros((), np.int64)})
         self.earlier = Spent(meta["seconds"], meta["compile_seconds"])
         step = int(left["step"])
         if step < steps:
@@ -272,7 +271,7 @@ class _Watch:
                 "seconds": self.earlier.seconds + spent.seconds,
                 "compile_seconds": self.earlier.compile_seconds + spent.compile_seconds,
             }
-            _stages.save(self._loop(), {"fit": state, "step": np.asarray(step, np.int64)}, meta)
+            _stages.save_loop(self._loop(), {"fit": state, "step": np.asarray(step, np.int64)}, meta)
             self.saved = time.monotonic()
         if stop:
             raise InterruptedRunError(f"stopped in {self._name()}, at step {step} of {steps}")

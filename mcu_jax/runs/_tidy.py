@@ -37,10 +37,11 @@ import json
 import math
 import os
 import pathlib
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from mcu_jax import rules, text
+from mcu_jax import base, disk, rules, text
 from mcu_jax.runs import _files
 
 SUMMARY, TABLE = "results.json", "results.csv"
@@ -100,7 +101,7 @@ def write(directory: str | os.PathLike[str], results: Mapping[str, Any]) -> dict
     """The results that a job gives, as the two files; the summary is given as it will be read."""
     content = to_csv(table(results))
     short = {**summary(results), "table_sha256": _files.sha256(content)}
-    _files.write(pathlib.Path(directory) / TABLE, content)
+    disk.write(pathlib.Path(directory) / TABLE, content)
     _files.write_json(pathlib.Path(directory) / SUMMARY, short)
     return short
 
@@ -108,18 +109,18 @@ def write(directory: str | os.PathLike[str], results: Mapping[str, Any]) -> dict
 def read_results(directory: str | os.PathLike[str]) -> dict[str, Any]:
     """The summary in `directory/results.json`.
 
-    Raises FileNotFoundError without that file, ValueError where it is something else, or not as it was written.
+    Raises FileNotFoundError without that file, UserError where it is something else, or not as it was written.
     """
     file = pathlib.Path(directory) / SUMMARY
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
         schema, kind = results["schema"], results["kind"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is not the results of a run; run it again") from error
+        raise base.UserError(f"{file} is not the results of a run; run it again") from error
     if kind not in SCHEMAS:
-        raise ValueError(f"{file}: expected results of kind {', '.join(SCHEMAS)}, found {text.show(kind)}")
+        raise base.UserError(f"{file}: expected results of kind {', '.join(SCHEMAS)}, found {text.show(kind)}")
     if schema != SCHEMAS[kind]:
-        raise ValueError(f"{file}: expected schema {SCHEMAS[kind]}, found {text.show(schema)}; run it again")
+        raise base.UserError(f"{file}: expected schema {SCHEMAS[kind]}, found {text.show(schema)}; run it again")
     return _files.read_json(file)
 
 
@@ -131,7 +132,10 @@ def read_table(directory: str | os.PathLike[str]) -> Any:
     results = read_results(directory)
     file = pathlib.Path(directory) / TABLE
     packed = file.with_name(f"{TABLE}.gz")
-    content = (file.read_bytes() if file.exists() else gzip.decompress(packed.read_bytes())).decode()
+    try:
+        content = (file.read_bytes() if file.exists() else gzip.decompress(packed.read_bytes())).decode()
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise _files.DamagedFileError(f"{file} cannot be read ({type(error).__name__})") from error
     if _files.sha256(content) != results["table_sha256"]:
         raise _files.DamagedFileError(f"{file} is not as it was written")
     return frame(content)

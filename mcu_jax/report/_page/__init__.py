@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from mcu_jax import runs, text
+from mcu_jax import disk, runs, text
 from mcu_jax.report import _connect_table, _results, _table, _text, _tune_table
 from mcu_jax.report._page import _connect, _grids, _html, _read, _reproduce, _several, _unlearn
 from mcu_jax.runs import _directory, _files
@@ -34,7 +34,7 @@ def page(
         raise runs.ConfigError(f"a page of {len(given)} runs needs a place: give --to FILE.html")
     place = read[0].directory / NAME if file is None else _files.place(file, "to")
     _check_place(place)
-    _files.write(place, _html.html(model(read)))
+    disk.write(place, _html.html(model(read)))
     return place
 
 
