@@ -1,7 +1,9 @@
 """Checkpoints come back bit by bit, or not at all with a word that helps."""
 
+import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -220,6 +222,37 @@ def test_a_changed_manifest_is_seen(saved, change):
     manifest.write_text(change(manifest.read_text()))
     assert "manifest.json" in _assert_damaged(saved)
     _assert_damaged(saved, checkpoint.read_meta)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda body: body["files"].update({"../../../../../../../../../dev/zero": "0"}), "is none of its own"),
+        (lambda body: body["files"].update({"/dev/zero": "0"}), "'/dev/zero' is none of its own"),
+        (lambda body: body["files"].update({"arrays": "0"}), "'arrays' is none of its own"),
+        (lambda body: body["files"].update({"arrays/link": "0"}), "'arrays/link' is none of its own"),
+        (lambda body: body["leaves"][0].update(shape=[10**9, 10**9]), "GB of arrays, more than this machine's memory"),
+        (lambda body: body["leaves"][0].update(shape=[-1]), "tells of no arrays .ValueError"),
+        (lambda body: body["leaves"][0].update(shape=None), "tells of no arrays .TypeError"),
+        (lambda body: body["leaves"][0].update(dtype="object"), "tells of no arrays"),
+        (lambda body: body["leaves"][0].update(dtype="words"), "tells of no arrays .TypeError"),
+        (lambda body: body["leaves"][0].update(keys=[3]), "tells of no arrays"),
+        (lambda body: body["leaves"][0].pop("sha256"), "tells of no arrays .KeyError"),
+        (lambda body: body.update(leaves=None), "is not as it was written"),
+        (lambda body: body.update(empty=[[["a"]]]), "tells of no tree"),
+        (lambda body: body.pop("files"), "is not as it was written"),
+    ],
+    ids=range(14),
+)
+def test_a_manifest_that_somebody_wrote_tells_of_a_checkpoint_or_is_refused(saved, change, message):
+    """Its digest is no signature."""
+    (saved / "arrays" / "link").symlink_to("/dev/zero")
+    manifest = saved / "manifest.json"
+    body = json.loads(manifest.read_text())
+    del body["sha256"]
+    change(body)
+    manifest.write_text(checkpoint._encode(body))
+    assert re.search(message, _assert_damaged(saved))
 
 
 def test_what_orbax_throws_or_gives_wrongly_is_damage(saved, monkeypatch):
