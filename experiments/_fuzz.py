@@ -1,7 +1,7 @@
 """Mutated inputs, of every kind that a command reads: each must end with a message, not a traceback, and soon.
 
 `attack` makes one from a number and gives it to a command that trains nothing: the same number, the same input. The
-tests do so for a few numbers of every kind, `reliability.py` for many.
+tests do so for a few numbers of every kind; `attack_often` is for many.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import re
 import resource
 import shutil
 import signal
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -120,6 +121,19 @@ def attack(kind: str, number: int, place: pathlib.Path, run: pathlib.Path | None
     return complaint and f"{kind} {number}, {made.what}: mcu-jax {' '.join(made.arguments)[:500]!r}: {complaint}"
 
 
+def attack_often(count: int, place: pathlib.Path, run: pathlib.Path | None = None) -> list[str]:
+    """So many attacks, of all kinds in turn, each in a folder of its own in `place`: the complaints. run: as `attack`,
+    without which there is no kind `run`.
+    """
+    kinds = [kind for kind in KINDS if run is not None or kind != "run"]
+    complaints = []
+    for i in range(count):
+        kind, number = kinds[i % len(kinds)], i // len(kinds)
+        with tempfile.TemporaryDirectory(dir=place) as folder:
+            complaints.append(attack(kind, number, pathlib.Path(folder), run if kind == "run" else None))
+    return [complaint for complaint in complaints if complaint]
+
+
 def complain(arguments: list[str]) -> str | None:
     """What is wrong with how a command ends, which trains nothing; None: nothing."""
     before = _memory()
@@ -134,13 +148,14 @@ def complain(arguments: list[str]) -> str | None:
     told = err.getvalue()
     if _memory() - before > MEMORY:
         return f"grew by {(_memory() - before) / 1024**3:.1f} GiB"
-    if status not in (0, 2):
+    if status not in (0, 2) and not (status == 1 and "[Errno" in told):  # of a folder where a file was
         return f"ended with {status}: {told[:500]}"
     if status and not 0 < len(told) < LONGEST:
         return f"a message of {len(told)} characters"
-    if "Traceback" in told or (found := GARBAGE.search(told + out.getvalue())) is not None:
-        return f"printed {told[:200] if 'Traceback' in told else found!r}"
-    return None
+    if "Traceback" in told:
+        return f"printed {told[:200]}"
+    found = GARBAGE.search(told + out.getvalue())
+    return f"printed {found[0]!r}" if found else None
 
 
 class _HangsError(BaseException):

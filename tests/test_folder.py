@@ -199,7 +199,7 @@ def test_pictures_that_the_disk_has_no_room_for_are_refused(pictures: Any, monke
     [
         (b"../../cat/0.png\tcat\n", r"names '\.\./\.\./cat/0\.png'; expected the name of a file in images/"),
         (b"/etc/x.png\tcat\n", "names '/etc/x.png'"),
-        (b"a\x00.png\tcat\nb.png\tdog\n", "the picture .* cannot be read: embedded null byte"),
+        (b"a\x00.png\tcat\nb.png\tdog\n", "the picture .* cannot be read: .*embedded null"),
         (b"\xff\xfe.png\tcat\n", "cannot be read: 'utf-8' codec"),
     ],
     ids=range(4),
