@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import logging
+import math
 import os
 import pathlib
 import re
@@ -31,6 +32,8 @@ from mcu_jax.base import UserError
 
 _MANIFEST = "manifest.json"
 _ARRAYS = "arrays"
+_SHOWN = 80
+"""Characters of a name in a message."""
 _ORBAX = threading.Lock()
 """Savers of one process share state inside orbax: at the same time in several threads they spoil each other's."""
 _GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -114,13 +117,15 @@ def load(directory: str | os.PathLike[str], like: PyTree | None = None) -> PyTre
     directory = _place(directory)
     body = _read_manifest(directory)
     for name, expected in body["files"].items():
+        if not _is_inside(directory, name):
+            raise damaged(directory, f"file {ascii(name)[:_SHOWN]} is none of its own")
         try:
             actual = _file_sha256(directory / name)
         except _GONE as error:
             raise damaged(directory, f"file {name} cannot be read ({error.strerror})") from error
         if actual != expected:
             raise damaged(directory, f"file {name} is not as it was written")
-    leaves = [_Leaf(entry["keys"], np.empty(entry["shape"], np.dtype(entry["dtype"]))) for entry in body["leaves"]]
+    leaves = _empty_leaves(directory, body["leaves"])
     stored = [_Leaf(leaf.keys or ["array"], leaf.value) for leaf in leaves if leaf.value.size]
     if stored:
         try:
@@ -138,7 +143,39 @@ def load(directory: str | os.PathLike[str], like: PyTree | None = None) -> PyTre
             raise damaged(directory, f"leaf {leaf.name} is not as it was saved")
     if like is not None:
         return _in_structure(directory, leaves, like)
-    return _nest(leaves, body["empty"])
+    try:
+        return _nest(leaves, body["empty"])
+    except (TypeError, AttributeError, ValueError) as error:
+        raise damaged(directory, f"file {_MANIFEST} tells of no tree ({type(error).__name__})") from error
+
+
+def _is_inside(directory: pathlib.Path, name: str) -> bool:
+    """Whether it is a place in a checkpoint, and no device, which may never end."""
+    path = pathlib.PurePath(name)
+    is_place = "\0" not in name and not path.is_absolute() and ".." not in path.parts
+    return is_place and ((directory / path).is_file() or not (directory / path).exists())
+
+
+def _empty_leaves(directory: pathlib.Path, entries: list[dict[str, Any]]) -> list[_Leaf]:
+    """As the manifest tells them, without values."""
+    try:
+        dtypes = [np.dtype(entry["dtype"]) for entry in entries]
+        size = sum(math.prod(entry["shape"]) * dtype.itemsize for entry, dtype in zip(entries, dtypes, strict=True))
+        if size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+            raise damaged(directory, f"it tells of {size / 1e9:.1f} GB of arrays, more than this machine's memory")
+        shaped = zip(entries, dtypes, strict=True)
+        leaves = [_Leaf([*entry["keys"]], np.empty(entry["shape"], dtype)) for entry, dtype in shaped]
+        texts = [entry["sha256"] for entry in entries] + [key for leaf in leaves for key in leaf.keys]
+        is_right = all(isinstance(text, str) for text in texts) and all(map(_is_of_numbers, dtypes))
+    except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        raise damaged(directory, f"file {_MANIFEST} tells of no arrays ({type(error).__name__})") from error
+    if not is_right:
+        raise damaged(directory, f"file {_MANIFEST} tells of no arrays")
+    return leaves
+
+
+def _is_of_numbers(dtype: np.dtype) -> bool:
+    return any(jax.dtypes.issubdtype(dtype, kind) for kind in (np.bool_, np.number))
 
 
 def read_meta(directory: str | os.PathLike[str]) -> dict[str, Any]:
@@ -183,7 +220,7 @@ def _array(keys: list[str], value: Any) -> np.ndarray:
         array = np.asarray(value, order="C")
     except TypeError as error:
         raise TypeError(f"leaf {name}: expected an array, got {type(value).__name__}: {error}") from error
-    if not (array.dtype == bool or jax.dtypes.issubdtype(array.dtype, np.number)):
+    if not _is_of_numbers(array.dtype):
         raise TypeError(f"leaf {name}: expected numbers or booleans, got {array.dtype} ({type(value).__name__})")
     # Orbax writes the machine's byte order only.
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
@@ -309,33 +346,10 @@ def _read_manifest(directory: pathlib.Path) -> dict[str, Any]:
         intact = text == _encode(body)
     except (*_GONE, ValueError, TypeError, KeyError, RecursionError) as error:
         raise damaged(directory, f"file {_MANIFEST} cannot be read ({type(error).__name__})") from error
-    if not intact:
+    kinds = {"meta": dict, "leaves": list, "empty": list, "files": dict}
+    if not intact or not all(isinstance(body.get(name), kind) for name, kind in kinds.items()):
         raise damaged(directory, f"file {_MANIFEST} is not as it was written")
-    if not _is_manifest(body):
-        raise damaged(directory, f"file {_MANIFEST} is not one of a checkpoint of ours")
     return body
-
-
-def _is_manifest(body: dict[str, Any]) -> bool:
-    """Whether it is of the form that `save` writes: anybody can put a digest to something else."""
-    try:
-        for name, digest in body["files"].items():
-            parts = pathlib.PurePosixPath(name).parts
-            if parts[0] != _ARRAYS or ".." in parts or "\0" in name or type(digest) is not str:
-                return False
-        for leaf in body["leaves"]:
-            sizes = [size for size in leaf["shape"] if type(size) is int and size >= 0]
-            if len(sizes) != len(leaf["shape"]) or np.dtype(leaf["dtype"]).hasobject:
-                return False
-            if not _are_keys(leaf["keys"]) or type(leaf["sha256"]) is not str:
-                return False
-        return type(body["meta"]) is dict and all(map(_are_keys, body["empty"]))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-        return False
-
-
-def _are_keys(keys: Any) -> bool:
-    return type(keys) is list and all(type(key) is str for key in keys)
 
 
 def damaged(directory: pathlib.Path, what: str) -> DamagedCheckpointError:

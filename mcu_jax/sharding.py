@@ -45,9 +45,10 @@ def mesh(spec: str) -> Mesh:
     sizes: dict[str, int] = {}
     for part in spec.split(","):
         name, _, value = part.partition("=")
-        if name not in AXES or name in sizes or not (value.isascii() and value.isdecimal() and int(value)):
+        is_number = value.isascii() and value.isdecimal() and len(value) < 10
+        if name not in AXES or name in sizes or not is_number or not int(value):
             told = "; ".join(f"{axis} {what}" for axis, what in AXES.items())
-            raise UserError(f"a mesh is AXIS=DEVICES,…, as data=4,map=2: {told}. Given {spec!r}")
+            raise UserError(f"a mesh is AXIS=DEVICES,…, as data=4,map=2: {told}. Given {spec[:80]!r}")
         sizes[name] = int(value)
     wanted, there = math.prod(sizes.values()), jax.device_count()
     if wanted > there:
@@ -209,10 +210,11 @@ def start(spec: str) -> None:
     options: dict[str, Any] = {}
     if spec != "auto":
         address, *numbers = spec.split(",")
-        if len(numbers) != 2 or not all(number.isdecimal() for number in numbers) or ":" not in address:
+        are_numbers = all(number.isdecimal() and len(number) < 10 for number in numbers)
+        if len(numbers) != 2 or not are_numbers or ":" not in address:
             raise UserError(
                 f"processes are told of each other by auto, or HOST:PORT,PROCESSES,NUMBER, of the first, as "
-                f"10.0.0.1:1234,2,0; given {spec!r}"
+                f"10.0.0.1:1234,2,0; given {spec[:80]!r}"
             )
         count, number = map(int, numbers)
         if number >= count:

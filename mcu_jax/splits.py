@@ -14,6 +14,9 @@ import numpy as np
 from mcu_jax import disk, text
 from mcu_jax.base import UserError
 
+_SHOWN = 20
+"""Of the classes, in a message."""
+
 
 class SplitError(UserError):
     """A split that cannot be made, or does not belong to the data."""
@@ -95,8 +98,9 @@ def class_index(name: str, class_names: Sequence[str]) -> int:
         return list(class_names).index(name)
     if name.isdecimal() and len(name) < 10 and int(name) < len(class_names):
         return int(name)
-    listed = ", ".join(f"{i} ({c})" if str(i) != c else c for i, c in enumerate(class_names))
-    raise SplitError(f"there is no class {text.show(name)}; the classes are: {listed}")
+    shown = [f"{i} ({text.plain(c)})" if str(i) != c else c for i, c in enumerate(class_names[:_SHOWN])]
+    more = f", … {len(class_names)} in all" if len(class_names) > _SHOWN else ""
+    raise SplitError(f"there is no class {text.show(name)}; the classes are: {', '.join(shown)}{more}")
 
 
 def save(indices: Indices, file: str | pathlib.Path) -> None:

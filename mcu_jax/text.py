@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
@@ -91,7 +92,12 @@ def plain(text: object) -> str:
 
 def printable(text: str) -> str:
     """Control characters escaped, those that turn the direction of writing and lone surrogates too."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if _is_harmless(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def _is_harmless(character: str) -> bool:
+    """Spaces of other widths are: names of files hold them."""
+    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 _MARKS = (yaml.StreamStartEvent, yaml.StreamEndEvent, yaml.DocumentStartEvent, yaml.DocumentEndEvent)

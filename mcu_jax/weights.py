@@ -9,14 +9,13 @@ import math
 import os
 import pathlib
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from mcu_jax import disk, text
+from mcu_jax import _archives, disk, text
 from mcu_jax.base import Params, Stats, UserError
 
 Names = Callable[[str, str], str]
@@ -80,22 +79,21 @@ _BUFFERS = ("num_batches_tracked", "relative_position_index", "attn_mask")
 
 def _content(file: pathlib.Path) -> dict[str, np.ndarray]:
     """Every tensor by its name in PyTorch, but buffers."""
-    from safetensors import SafetensorError
+    found = _npz(file) if file.suffix == ".npz" else _safetensors(file)
+    return {name: value for name, value in found.items() if not name.endswith(_BUFFERS)}
+
+
+def _safetensors(file: pathlib.Path) -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
-    is_npz = file.suffix == ".npz"
-    unreadable: tuple[type[Exception], ...] = (SafetensorError, KeyError, TypeError)
-    if is_npz:
-        unreadable = (ValueError, KeyError, EOFError, zipfile.BadZipFile)
+    shown = f"the weights {text.plain(file)}"
     try:
         file.open("rb").close()
-        found = _npz(file) if is_npz else load_file(file)
+        return load_file(file)
     except OSError as error:
-        raise UserError(f"the weights {text.plain(file)} cannot be read: {error.strerror}") from error
-    except unreadable as error:
-        kind = "arrays of a vision transformer" if is_npz else "safetensors of plain floats"
-        raise UserError(f"the weights {text.plain(file)} cannot be read as {kind}: {text.plain(error)}") from error
-    return {name: value for name, value in found.items() if not name.endswith(_BUFFERS)}
+        raise UserError(f"{shown} cannot be read: {error.strerror}") from error
+    except Exception as error:  # the reader's own class, and what NumPy makes of a dtype it does not have
+        raise UserError(f"{shown} cannot be read as safetensors of plain floats: {text.plain(error)}") from error
 
 
 def check(model: str, suffix: str = ".safetensors") -> None:
@@ -155,6 +153,8 @@ def _check_tensor(shown: str, value: np.ndarray, expected: tuple[int, ...]) -> N
             f"{shown} has the shape {list(value.shape)}, expected {list(expected)}: it is of another size, of other "
             "images, or of another number of classes"
         )
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise UserError(f"{shown} is of {value.dtype}, expected floats: quantised weights are not read")
     if not np.isfinite(value).all():
         raise UserError(f"{shown} is not finite")
 
@@ -313,11 +313,18 @@ _JAX_WHOLE = {
 
 
 def _npz(file: pathlib.Path) -> dict[str, np.ndarray]:
+    found = _archives.read(file, "the weights")
+    try:
+        return _of_timm(found)
+    except (KeyError, ValueError, IndexError) as error:
+        shown, why = text.plain(file), f"{type(error).__name__}: {text.plain(error)}"
+        raise UserError(f"the weights {shown} cannot be read as arrays of a vision transformer: {why}") from error
+
+
+def _of_timm(left: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """By timm's names and in its layout; tensors of other names keep these. Its GELU is the approximate one, ours the
     exact.
     """
-    with np.load(file, allow_pickle=False) as opened:
-        left = {name: opened[name] for name in opened.files}
     made: dict[str, np.ndarray] = {}
     while True:
         block = f"Transformer/encoderblock_{len([name for name in made if name.endswith('qkv.weight')])}"

@@ -10,7 +10,7 @@ import pytest
 from conftest import SMALL
 
 from mcu_jax import datasets, runs
-from mcu_jax.runs import _config, _recipes, _settings
+from mcu_jax.runs import _config, _recipes, _settings, _specs
 
 
 def resolve(**settings) -> _config.Resolved:
@@ -85,8 +85,8 @@ def test_a_baseline_mcu_is_the_run_but_for_its_options() -> None:
 
 def test_epochs_that_are_asked_for_win_over_steps_of_a_recipe() -> None:
     recipe = {"methods": {"npo": {"steps": 100}}, "optimizers": {}}
-    assert _config.method_options("npo", recipe, 32)[1]["steps"] == 100
-    asked = _config.method_options("npo:epochs=2", recipe, 32)[1]
+    assert _specs.method_options("npo", recipe, 32)[1]["steps"] == 100
+    asked = _specs.method_options("npo:epochs=2", recipe, 32)[1]
     assert (asked["epochs"], asked["steps"]) == (2, 0)
 
 
@@ -239,6 +239,9 @@ def test_bad_input_is_refused_before_anything_is_made(
         ("baselines: [[ssd]]", "setting baselines takes a list of words"),
         ("model: [mlp]", "setting model takes a word"),
         ("dataset:", "setting dataset takes a word, given None"),
+        ('dataset: "a\\e[31mb"', r"setting dataset holds a control character: 'a\\x1b\[31mb'"),
+        ('baselines: [ssd, "finetune:\\n"]', "setting baselines holds a control character"),
+        ('out: "a\\u202eb"', "setting out holds a control character"),
         ("- steps", "`key: value` lines"),
         ("", "`key: value` lines"),
         ("x: [", "is not YAML"),

@@ -4,15 +4,19 @@ import io
 import json
 import os
 import pathlib
+import struct
 import subprocess
 import sys
+import zlib
 
+import _fuzz
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
-from mcu_jax import base, datasets
+from mcu_jax import base, datasets, sources
 from mcu_jax.datasets import _cache, _data, _tfds
 
 DIGITS_HASH = "3bd9ad9a84f46a756f58bcdf7fe4640e6c58662eda4123b4c848f098676d9818"
@@ -256,7 +260,7 @@ def test_unusable_sets_say_why(tmp_path: pathlib.Path) -> None:
 
     prepare(tmp_path, "text")
     edit(tmp_path / "text" / "1.0.0" / "features.json", '"label":', '"answer":')
-    with pytest.raises(ValueError, match=r"not an image-classification set.*it has image, answer"):
+    with pytest.raises(ValueError, match=r"not an image-classification set.*it has image .Image., answer .ClassLabel."):
         datasets.load("text", tmp_path)
 
     prepare(tmp_path, "records")
@@ -270,6 +274,113 @@ def test_unusable_sets_say_why(tmp_path: pathlib.Path) -> None:
     (tmp_path / "broken" / "1.0.0" / "features.json").write_text("{")
     with pytest.raises(ValueError, match=r"not a complete prepared data set \(JSONDecodeError.*pip install"):
         datasets.load("broken", tmp_path)
+
+
+MODULE = "tensorflow_datasets.core.features"
+
+
+@pytest.mark.parametrize("named", [f"{MODULE}.image_feature.Image", f"{MODULE}.class_label_feature.ClassLabel"])
+def test_no_module_that_a_set_names_is_imported(tmp_path: pathlib.Path, named: str) -> None:
+    """tensorflow-datasets would: `this` prints a poem."""
+    prepare(tmp_path)
+    edit(tmp_path / "tiny" / "1.0.0" / "features.json", named, "this.X")
+    with pytest.raises(base.UserError, match=r"expected the features image \(Image\) and label .*; it has .*\(X\)"):
+        datasets.load("tiny", tmp_path)
+    assert "this" not in sys.modules
+
+
+@pytest.mark.parametrize("where", ["around", "beside"])
+def test_other_features_of_a_set_are_not_looked_at(tmp_path: pathlib.Path, where: str) -> None:
+    held = prepare(tmp_path)
+    file = tmp_path / "tiny" / "1.0.0" / "features.json"
+    values = json.loads(file.read_text())
+    foreign = {"pythonClassName": "this.X", "featuresDict": {"features": {"x": {"pythonClassName": "this.Y"}}}}
+    values = values | {"pythonClassName": "this.X"} if where == "around" else values
+    values["featuresDict"]["features"] |= {"id": foreign} if where == "beside" else {}
+    file.write_text(json.dumps(values))
+    np.testing.assert_array_equal(datasets.load("tiny", tmp_path).train["x"], held["train"]["x"])
+    assert "this" not in sys.modules
+
+
+def test_records_that_are_damaged_or_others_than_told_are_refused(tmp_path: pathlib.Path) -> None:
+    prepare(tmp_path)
+    folder = tmp_path / "tiny" / "1.0.0"
+    edit(folder / "dataset_info.json", '"20"', '"21"')
+    with pytest.raises(
+        base.UserError, match=r"tiny-train\.array_record-0.* has 20 records, expected 21; prepare it ag"
+    ):
+        datasets.load("tiny", tmp_path)
+    edit(folder / "dataset_info.json", '"21"', '"20"')
+    (file,) = folder.glob("*-test.array_record-*")
+    whole = file.read_bytes()
+    for content in (b"", whole[:1000], whole[: len(whole) // 2], whole[:50] + b"\xff" * 99 + whole[149:]):
+        file.write_bytes(content)
+        with pytest.raises(base.UserError, match=r"tiny-test\.array_record-0.* (cannot be read as|expected 7; )"):
+            datasets.load("tiny", tmp_path)
+
+
+def png(width: int, height: int) -> bytes:
+    """One that tells its size, and holds no pixel."""
+    chunks = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT"
+    framed = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
+def encoded(form: str, size: tuple[int, int] = (8, 8)) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", size).save(out, form)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (encoded("EPS"), "image 0 of train cannot be read .it is none of PNG, JPEG, BMP, WEBP."),
+        (encoded("TIFF"), "it is none of PNG"),
+        (encoded("PNG")[:-30], "image 0 of train cannot be read"),
+        (b"", "image 0 of train cannot be read"),
+        (png(30_000, 30_000), "image 0 of train cannot be read .DecompressionBomb"),
+        (png(60_000, 10), "it has 60000 × 10 pixels"),
+    ],
+    ids=range(6),
+)
+def test_images_are_decoded_within_limits(tmp_path: pathlib.Path, image: bytes, message: str) -> None:
+    _fuzz.prepare(tmp_path / "tiny" / "1.0.0", [image], [0])
+    with pytest.raises(base.UserError, match=message):
+        datasets.load("tiny", tmp_path)
+
+
+@pytest.mark.parametrize("label", [-1, 3, 2**31, -(2**63), 2**62])
+def test_labels_are_of_the_classes_that_there_are(tmp_path: pathlib.Path, label: int) -> None:
+    _fuzz.prepare(tmp_path / "tiny" / "1.0.0", [encoded("PNG")] * 2, [0, label])
+    with pytest.raises(base.UserError, match=f"labels from {min(label, 0)} to {max(label, 0)} in train; expected 0 to"):
+        datasets.load("tiny", tmp_path)
+
+
+def test_more_than_the_memory_holds_is_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fuzz.prepare(tmp_path / "tiny" / "1.0.0", [encoded("PNG", (500, 500))] * 4, [0] * 4)
+    monkeypatch.setattr(sources, "host_memory", lambda: 10**6)
+    with pytest.raises(base.UserError, match=r"has 4 pictures of 500 × 500, 0\.0 GB once decoded; this machine has"):
+        datasets.load("tiny", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [("ant\nbee\n", "2 names for 3 classes"), ("ant\nb\x1cee\ncat\n", "4 names"), ("\ud800", "UnicodeDecodeError")],
+)
+def test_class_names_are_as_many_as_classes(tmp_path: pathlib.Path, names: str, message: str) -> None:
+    prepare(tmp_path)
+    (tmp_path / "tiny" / "1.0.0" / "label.labels.txt").write_bytes(names.encode("utf-8", "surrogatepass"))
+    with pytest.raises(base.UserError, match=message):
+        datasets.load("tiny", tmp_path)
+
+
+def test_class_names_are_text(tmp_path: pathlib.Path) -> None:
+    prepare(tmp_path)
+    (tmp_path / "tiny" / "1.0.0" / "label.labels.txt").write_text("ant\n\x1b[31mbee\u202e\n$\\frac{$\n")
+    data = datasets.load("tiny", tmp_path)
+    assert data.class_names == ("ant", r"\x1b[31mbee\u202e", r"$\frac{$")
+    assert datasets.arrays(data.train, data.test, class_names=["a\x1b", "b", "c"]).class_names == (r"a\x1b", "b", "c")
 
 
 def test_crop_and_flip() -> None:

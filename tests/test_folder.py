@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
+import shutil
 from typing import Any
 
 import numpy as np
@@ -172,11 +173,67 @@ def test_what_cannot_be_read_is_named_and_counted(
     assert not list(cache.iterdir())
 
 
+@pytest.mark.parametrize("form", ["EPS", "TIFF", "GIF"])
+def test_a_picture_is_of_a_format_that_data_sets_have_whatever_its_name(pictures: Any, form: str) -> None:
+    place, _ = pictures
+    Image.new("RGB", (6, 5)).save(place / "train" / "cat" / "0.png", form)
+    with pytest.raises(base.UserError, match=r"1 picture of 10 in .* cannot be read: train.cat.0\.png"):
+        datasets.load(f"folder:{place}")
+
+
+def test_a_long_strip_is_not_made_a_huge_picture(pictures: Any) -> None:
+    place, _ = pictures
+    picture(place / "train" / "cat" / "strip.png", 0, (4000, 1))
+    with pytest.raises(base.UserError, match=r"1 picture of 11 in .* cannot be read: train.cat.strip\.png"):
+        datasets.load(f"folder:{place}:size=100")
+
+
+def test_pictures_that_the_disk_has_no_room_for_are_refused(pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 10, 90))
+    with pytest.raises(base.UserError, match=r"take 0\.0 GB, .*cache has room for 0\.0 GB"):
+        datasets.load(f"folder:{pictures[0]}")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (b"../../cat/0.png\tcat\n", r"names '\.\./\.\./cat/0\.png'; expected the name of a file in images/"),
+        (b"/etc/x.png\tcat\n", "names '/etc/x.png'"),
+        (b"a\x00.png\tcat\nb.png\tdog\n", "the picture .* cannot be read: .*embedded null"),
+        (b"\xff\xfe.png\tcat\n", "cannot be read: 'utf-8' codec"),
+    ],
+    ids=range(4),
+)
+def test_annotations_name_pictures_beside_them(pictures: Any, lines: bytes, message: str) -> None:
+    place, _ = pictures
+    (place / "test" / "val_annotations.txt").write_bytes(lines)
+    with pytest.raises(base.UserError, match=message):
+        datasets.load(f"folder:{place}")
+
+
+def test_a_folder_of_a_class_may_have_any_name(pictures: Any) -> None:
+    place, _ = pictures
+    names = (b"\xff", b"\x1b[31m", "a\u202eb".encode())
+    for part in ("train", "test"):
+        for i, name in enumerate(names):
+            picture(place / part / os.fsdecode(name) / "0.png", i)
+    data = datasets.load(f"folder:{place}")
+    assert data.class_names == (r"\x1b[31m", r"a\u202eb", "cat", "dog", r"\udcff")
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda place: "nowhere", "nowhere has no folder train: expected DIR/train/CLASS"),
         (lambda place: f"{place}:size=0", "a whole number from 1 to 4096, given '0'"),
+        (lambda place: f"{place}:size={'1' * 5000}", "a whole number from 1 to 4096, given '1111"),
+        (
+            lambda place: "~no-such-user/x",
+            "a folder of pictures cannot be ~no-such-user/x: Could not determine home directory",
+        ),
+        (lambda place: "n" * 300, "a folder of pictures cannot be nnn.*: File name too long"),
+        (lambda place: f"{place}:classes=~no-such-user/x", "a class list cannot be ~no-such-user/x"),
+        (lambda place: f"{place}:classes=/dev/zero", "the class list /dev/zero cannot be read: it has more than"),
         (lambda place: f"{place}:side=3", "is asked for as folder:DIR or folder:DIR:size=64,classes=FILE; given"),
         (lambda place: f"{place}:classes=none.txt", "the class list none.txt cannot be read"),
         (

@@ -1,53 +1,18 @@
-"""Mutated command lines and configuration files: a message, never a traceback, never a hang."""
+"""Mutated inputs of every kind: a message, never a traceback, never a hang."""
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 import re
+import sys
+import time
+from typing import Any
 
-import numpy as np
+import _fuzz
 import pytest
 
 from mcu_jax import cli
-
-LINES = [
-    "unlearn --pre finetune:epochs=5,lr=0.01 --baselines ssd mcu:beta=0.2,curve=bezier:bends=2 --curve polychain",
-    "unlearn --model mlp:hidden=[8,8] --forget random:0.2 --seeds 0 1 --points 9 --beta adaptive --mask.keep 0.4",
-    "unlearn --train-size 60 --validation-size 40 --train.epochs 3 --forget class:3 --pre npo:optimizer=adam:b1=0.9",
-    "unlearn --dataset digits --data-dir data --stages stages --out run --pre scrub:temperature=2,max_epochs=3",
-    "connect --a finetune:run=1 --b npo:forget=0.1 --curve linear bezier --sample 9 --points 5 --also mia --out r",
-    "tune --methods finetune mcu --tries 3 --criterion avg_gap --rule accuracy --pre npo --seeds 100 --to r.json",
-    "connect --grid sizes --methods finetune npo --sizes 0.02 0.1 --train-size 100 --validation-size 40 --retrains 2",
-]
-FILES = [
-    "lr: 1e-3\nbeta: 0.2\nseeds: [0, 1]\nbaselines: [ssd, 'npo:epochs=3']\ntrain: {epochs: 4, lr: 0.1}\n",
-    "pre: scrub:temperature=2\nmask:\n  kind: mcu\n  keep: 0.4\nforget: random:0.2\ntrain_size: 60\n",
-    "model: mlp:hidden=[8]\npoints: 9\nvalidation_size: 40\ncurve: bezier:bends=2\n",
-]
-PIECES = [
-    *("", "[", "]", "{", "}", ":", ",", "=", "- ", "? ", "#", "%", "'", '"', "|", "&a", "*a", "!!python/object:x "),
-    *("nan", "-inf", "1e300", "-1", "0", "1" * 5000, "9" * 19, "10000000000", "[1000000000]", "null", "true", "3.5"),
-    *("\x1b[31m", "\x00", "\u202e", "\ud800", "x" * 5000, "[" * 200, "a: " * 30, "&a [*a]", "--", "/dev/null", "\t"),
-    *("adaptive", "linear", "retrain", "original", "mcu", "bends=1000000000", "points=1000000000", "hidden=[1000000]"),
-]  # fmt: skip
-
-
-def mutated(random: np.random.Generator, text: str) -> str:
-    for _ in range(random.integers(1, 4)):
-        start, length = random.integers(0, len(text) + 1), random.integers(0, 8)
-        text = text[:start] + str(random.choice(PIECES)) + text[start + length :]
-    return text
-
-
-def check(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    status = cli.run([*arguments, "--dry-run"])
-    shown = capsys.readouterr()
-    assert status in (0, 2), arguments
-    assert "Traceback" not in shown.err
-    if status:
-        assert 0 < len(shown.err) < 2000, arguments
-        assert not re.search(r"[^\x20-\x7e\n\u00a0-\u2009\u2010-\u2027\u2030-\U000fffff]", shown.err), arguments
-
 
 OWN = """
 import sys
@@ -116,23 +81,43 @@ def test_what_cannot_be_is_refused_before_any_work(
     assert sorted(tmp_path.glob("[!_]*")) == before
 
 
-@pytest.mark.parametrize("seed", range(150))
-def test_mutated_command_lines_are_refused_in_short(
-    seed: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    random = np.random.default_rng(seed)
-    name, *arguments = str(random.choice(LINES)).split()
-    i = random.integers(len(arguments))
-    check([name, *arguments[:i], mutated(random, arguments[i]), *arguments[i + 1 :]], capsys)
+COUNTS = {kind: {"line": 150, "configuration": 150}.get(kind, 8) for kind in _fuzz.KINDS}
 
 
-@pytest.mark.parametrize("seed", range(150))
-def test_mutated_files_are_refused_in_short(
-    seed: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("kind", "number"), [(kind, number) for kind, n in COUNTS.items() for number in range(n)])
+def test_mutated_inputs_end_with_a_short_message(
+    kind: str, number: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    random = np.random.default_rng([seed, 1])
-    content = mutated(random, str(random.choice(FILES)))
-    pathlib.Path("c.yaml").write_bytes(content.encode("utf-8", "surrogatepass"))
-    check(["unlearn", "--config", "c.yaml"], capsys)
+    monkeypatch.setenv("MCU_JAX_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "place").mkdir()
+    run = request.getfixturevalue("finished").directory if kind == "run" else None
+    assert _fuzz.attack(kind, number, tmp_path / "place", run) is None
+
+
+@pytest.mark.parametrize(
+    ("ends", "complaint"),
+    [
+        (lambda _: 0, None),
+        (lambda _: print("short", file=sys.stderr) or 2, None),
+        (lambda _: 2, "a message of 0 characters"),
+        (lambda _: print("x" * 3000, file=sys.stderr) or 2, "a message of 3001 characters"),
+        (lambda _: print("\x1b[31m") or 0, "printed '.x1b'"),
+        (lambda _: print("Traceback", file=sys.stderr) or 0, "printed"),
+        (lambda _: 1, "ended with 1"),
+        (lambda _: 1 / 0, "ZeroDivisionError"),
+        (lambda _: [time.sleep(1) for _ in range(9)], "hangs: 0.2 seconds"),
+    ],
+    ids=range(9),
+)
+def test_bad_ends_are_complained_of(ends: Any, complaint: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "run", ends)
+    monkeypatch.setattr(_fuzz, "SECONDS", 0.2)
+    found = _fuzz.complain([])
+    assert found is None if complaint is None else re.search(complaint, found)
+
+
+def test_what_takes_much_memory_is_complained_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the operating system tells it."""
+    monkeypatch.setattr(cli, "run", lambda _: 0)
+    monkeypatch.setattr(_fuzz, "_memory", itertools.count(0, 3 * 1024**3).__next__)
+    assert "GiB" in str(_fuzz.complain([]))

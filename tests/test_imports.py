@@ -16,7 +16,7 @@ LAYERS = (
     "base text interrupts disk",
     "registry",
     "trees sharding sources",
-    "masks curves losses splits alignment checkpoint augmentations",
+    "masks curves losses splits alignment checkpoint augmentations _archives",
     "outputs optimizers curricula datasets models weights",
     *(
         "training",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pathlib
+import zipfile
+from collections.abc import Callable
+from typing import Any
 
 import chex
 import jax
@@ -12,7 +16,7 @@ import pytest
 from conftest import SMALL, normed_apply
 from safetensors.numpy import load_file
 
-from mcu_jax import Model, checkpoint, cli, curves, datasets, metrics, models, outputs, runs, splits, weights
+from mcu_jax import Model, checkpoint, cli, curves, datasets, metrics, models, outputs, runs, sources, splits, weights
 from mcu_jax.report import _text
 from mcu_jax.runs import _config
 
@@ -109,6 +113,8 @@ def test_arrays_become_a_data_set(digits: datasets.Data) -> None:
     for labels in (y - 1, y.astype(float), y[:, None], 10**6 * y, 2**32 * y):
         with pytest.raises(ValueError, match=r"labels 'y' \[n\], whole numbers from 0 to 99999"):
             datasets.arrays({"x": y, "y": labels}, given)
+    with pytest.raises(ValueError, match="class_names has 2 names, expected one for every label; they go up to 3"):
+        datasets.arrays(given, given, class_names="ab")
     with pytest.raises(ValueError, match="'x' has 3, 'y' has 4"):
         datasets.arrays({"x": y[:3], "y": y}, given)
 
@@ -317,6 +323,27 @@ def test_arrays_are_checked(change: dict, message: str, tmp_path: pathlib.Path) 
         datasets.npz(tmp_path / "a.npz")
 
 
+def test_arrays_fit_the_memory(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    y, zeros = np.zeros(10, int), np.zeros((10, 100_000))
+    np.savez_compressed(tmp_path / "bomb.npz", train_x=zeros, train_y=y, test_x=zeros, test_y=y)
+    assert (tmp_path / "bomb.npz").stat().st_size < 20_000
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "host_memory", lambda: 10**7)
+        with pytest.raises(ValueError, match=r"its arrays take 0\.0 GB, this machine has"):
+            datasets.npz(tmp_path / "bomb.npz")
+    # A header that tells of more than there is, of an exabyte and of a little.
+    for shape in ("(1000000000, 1000000000)", "(11, 2)"):
+        content = io.BytesIO()
+        np.save(content, np.zeros((10, 2)))
+        told = content.getvalue().replace(b"(10, 2), }" + b" " * (len(shape) - 7), f"{shape}, }}".encode())
+        assert shape.encode() in told
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            for name in ("train_x", "train_y", "test_x", "test_y"):
+                archive.writestr(f"{name}.npy", told)
+        with pytest.raises(ValueError, match=r"train_x takes more memory than there is|it is damaged or no"):
+            datasets.npz(tmp_path / "a.npz")
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY", b"text"])
 def test_a_file_that_holds_no_arrays_is_refused(content: bytes, tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.npz").write_bytes(content)
@@ -347,6 +374,49 @@ def test_the_chosen_model_is_exported(finished: runs.Run, tmp_path: pathlib.Path
     assert runs.resolve(runs.from_mapping({**SMALL, "original": str(to)})).digests["original"] == checkpoint.digest(
         retrained
     )
+
+
+def write_digits(file: str, digits: datasets.Data, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    arrays = {f"{part}_x": change(batch["x"]) for part, batch in (("train", digits.train), ("test", digits.test))}
+    np.savez(file, train_y=digits.train["y"], test_y=digits.test["y"], **arrays)
+
+
+@pytest.mark.parametrize("setting", ["original", "pre"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda x: x / 255,
+            r"was trained on x of uint8 \[8, 8, 1\], 78.* ± .*, this data has float32 .*, 0.3",
+        ),
+        (
+            lambda x: x // 16,
+            r"was trained on x of uint8 .*, this data has uint8 \[8, 8, 1\], 4.* ± .*: give the",
+        ),
+        (lambda x: 255 - x, r"was trained on x of uint8 .*, this data has uint8 \[8, 8, 1\], 177 ± "),
+    ],
+    ids=["unit", "sixteen", "negative"],
+)
+def test_a_model_is_given_what_it_was_trained_on(
+    setting: str, change: Any, message: str, place: pathlib.Path, finished: runs.Run, digits: datasets.Data
+) -> None:
+    runs.export(finished.directory, "model", method="original")
+    write_digits("same.npz", digits, lambda x: x)
+    write_digits("other.npz", digits, change)
+    given = {"model": "mlp", setting: "./model"}
+    for data in ({"data": "same.npz"}, {}, {"data": "own.npz"}):  # a part of it too
+        assert setting in resolve(**given, **data).digests
+    with pytest.raises(runs.ConfigError, match=f"{setting}: the model in ./model {message}"):
+        resolve(**given, data="other.npz")
+    # Of weights that tell nothing, there is nothing to be said.
+    checkpoint.save("silent", checkpoint.load("model"))
+    assert setting in resolve(**given | {setting: "./silent"}, data="same.npz").digests
+
+
+def test_a_model_is_given_images_normalised_as_in_training(place: pathlib.Path, finished: runs.Run) -> None:
+    runs.export(finished.directory, "model", method="original")
+    with pytest.raises(runs.ConfigError, match="trained with normalize none asked for, this run has unit: ask for the"):
+        resolve(original="./model", normalize="unit")
 
 
 def test_an_exported_model_has_its_statistics(tmp_path: pathlib.Path, rng: np.random.Generator) -> None:

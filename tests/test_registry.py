@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import Annotated
+import math
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcu_jax import curricula, curves, datasets, methods, metrics, models, optimizers, registry, training
+from mcu_jax import augmentations, curricula, curves, datasets, methods, metrics, models, optimizers, registry, training
 from mcu_jax.base import Positive, UserError
 
 
@@ -142,6 +143,21 @@ def test_settings_of_methods_are_checked_where_they_enter(spec: str, message: st
     name, options = registry.parse(spec)
     with pytest.raises(UserError, match=message):
         registry.bind(getattr(methods, name), options, f"method {name}")
+
+
+NAMED = [(module, name) for module in (methods, optimizers, curricula, models, augmentations) for name in module.NAMES]
+
+
+@pytest.mark.parametrize(("module", "name"), NAMED, ids=lambda part: getattr(part, "__name__", part))
+def test_every_number_has_a_range(module: Any, name: str) -> None:
+    function = getattr(module, name)
+    for option, default in registry.schema(function).items():
+        number = default[0] if isinstance(default, tuple) else default
+        if not isinstance(number, int | float) or isinstance(number, bool):
+            continue
+        for value in (-1, math.nan, math.inf, 10**400, *([2**31, 0.5] if isinstance(number, int) else [])):
+            with pytest.raises(UserError, match=f"{option} (must be|takes) .*given"):
+                registry.bind(function, {option: value}, name)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adam:b1=0.8", "sophia_fisher"])

@@ -328,6 +328,44 @@ def test_a_run_by_a_recipe_has_exactly_its_hyper_parameters(tuned: runs.Run) -> 
     assert config.pre == recipe["pre"]
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": {"epochs": 3}}, "setting train.lr is missing"),
+        ({"train": None}, "setting train takes a group of settings"),
+        ({"train": {"epochs": 0, "lr": 0.1, "batch_size": 8}}, "setting train.epochs takes a whole number above 0"),
+        ({"forget": 3.5}, "the recipe .* was tuned on seed|forget is random:FRACTION"),
+        ({"forget": None}, "setting forget takes a word, given None"),
+        ({"data_hash": [1]}, "setting data_hash takes a word"),
+        ({"seeds": 3.5}, "setting seeds takes a list of whole numbers"),
+        ({"pre": "\x1b[31m"}, "setting pre holds a control character"),
+        ({"methods": []}, "methods holds values by the names of methods, given .."),
+        ({"methods": {"ssd": {}}}, "values of ssd are hyper-parameters by name, given None"),
+        ({"methods": {"ssd": {"values": {"alpha": -1}}}}, "ssd: alpha must be a number from 0 on, given -1"),
+        ({"methods": {"sdd": {"values": {}}}}, "no method 'sdd'; did you mean 'ssd'"),
+    ],
+    ids=lambda part: str(part)[:40],
+)
+def test_a_recipe_that_somebody_wrote_holds_what_recipes_do_or_is_refused(
+    tuned: runs.Run, tmp_path: pathlib.Path, change: dict, message: str
+) -> None:
+    """Its digest is no signature."""
+    whole = _recipe_file.read(str(tuned.directory / "recipe.json"))
+    _files.write_json(tmp_path / "r.json", {**whole, **change})
+    with pytest.raises(runs.ConfigError, match=message):
+        used(str(tmp_path / "r.json"))
+    fewer = {name: value for name, value in whole.items() if name not in change}
+    _files.write_json(tmp_path / "r.json", fewer)
+    with pytest.raises(runs.ConfigError, match=r"is missing|given None"):
+        used(str(tmp_path / "r.json"))
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "/"])
+def test_a_recipe_is_a_file(place: str) -> None:
+    with pytest.raises(runs.ConfigError, match=r"is no recipe: expected a file of at most|cannot be read: Is a dir"):
+        used(place)
+
+
 def test_what_is_asked_for_wins_over_a_recipe(tuned: runs.Run) -> None:
     resolved = used(
         str(tuned.directory / "recipe.json"), pre="ssd:fisher_batch=3", steps=9, beta="adaptive",

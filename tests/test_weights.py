@@ -115,6 +115,18 @@ def test_weights_of_another_network_are_refused(
         weights.read(change(states(name), tmp_path / "other.safetensors", **tensors), "resnet18", *like)
 
 
+@pytest.mark.parametrize(("dtype", "is_read"), [(np.int8, False), (np.float16, True), (np.float64, True)])
+def test_weights_are_floats(tmp_path: pathlib.Path, dtype: Any, is_read: bool) -> None:
+    shape = {"head": {"kernel": np.zeros((3, 2), np.float32)}}
+    save_file({"fc.weight": np.ones((2, 3), dtype)}, tmp_path / "w.safetensors")
+    if is_read:
+        params, _ = weights.read(tmp_path / "w.safetensors", "resnet18", shape, {})
+        np.testing.assert_array_equal(params["head"]["kernel"], np.ones((3, 2), np.float32))
+    else:
+        with pytest.raises(base.UserError, match=r"'fc.weight' is of int8, expected floats: quantised weights"):
+            weights.read(tmp_path / "w.safetensors", "resnet18", shape, {})
+
+
 def test_files_that_are_no_weights_are_refused(tmp_path: pathlib.Path) -> None:
     (tmp_path / "text.safetensors").write_text("no tensors")
     (tmp_path / "text.npz").write_text("no arrays")
@@ -123,8 +135,8 @@ def test_files_that_are_no_weights_are_refused(tmp_path: pathlib.Path) -> None:
         ("text.safetensors", "cannot be read as safetensors of plain floats"),
         ("none.safetensors", "cannot be read: No such file"),
         ("none.npz", "cannot be read: No such file"),
-        ("text.npz", "cannot be read as arrays of a vision transformer"),
-        ("pickled.npz", "cannot be read as arrays of a vision transformer"),
+        ("text.npz", "cannot be used: it is no .npz file"),
+        ("pickled.npz", "head holds Python objects; expected an array of numbers"),
     ):
         with pytest.raises(base.UserError, match=message):
             weights.read(tmp_path / file, "vit", {}, {})

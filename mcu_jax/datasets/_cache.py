@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import pathlib
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from mcu_jax import base
+from mcu_jax import base, text
 from mcu_jax.datasets import _data
 
 _AT_ONCE = 1000
@@ -78,6 +80,7 @@ def mapped(key: str, decode: Callable[[], Iterator[np.ndarray]], count: int) -> 
         for i, image in enumerate(images):
             if opened is None:
                 shape = (count, *image.shape)
+                _check_room(part, math.prod(shape))
                 opened = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
             opened[i] = image
             digest.update(np.ascontiguousarray(image).data)
@@ -90,6 +93,16 @@ def mapped(key: str, decode: Callable[[], Iterator[np.ndarray]], count: int) -> 
         pathlib.Path(part).unlink(missing_ok=True)
         raise
     return np.load(file, mmap_mode="r")
+
+
+def _check_room(file: str, size: int) -> None:
+    """Raises UserError where the disk has no room: a mapped file that outgrows it ends the process."""
+    free = shutil.disk_usage(os.path.dirname(file)).free
+    if size > free:
+        raise base.UserError(
+            f"the decoded pictures take {size / 1e9:.1f} GB, {text.plain(os.path.dirname(file))} has room for "
+            f"{free / 1e9:.1f} GB: ask for smaller ones, or name a roomier place by MCU_JAX_CACHE"
+        )
 
 
 def _digest_file(file: pathlib.Path) -> pathlib.Path:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from mcu_jax import base, sources
+from mcu_jax import base, sources, text
 
 
 class Data(NamedTuple):
@@ -35,6 +37,19 @@ class Data(NamedTuple):
     def test(self) -> base.Batch:
         """A view; its example i is example `train_size` + i of the set."""
         return jax.tree.map(lambda leaf: leaf[self.train_size :], dict(self.examples))
+
+
+def place(given: str | os.PathLike[str], what: str) -> pathlib.Path:
+    """As a path, `~` and `~user` as their homes. Raises UserError for one that no file system has."""
+    try:
+        found = pathlib.Path(given).expanduser()
+        found.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL in it; no such user
+        why = getattr(error, "strerror", None) or error
+        raise base.UserError(f"{what} cannot be {text.plain(given)}: {text.plain(why)}; choose another") from error
+    return found
 
 
 def join(
@@ -75,7 +90,7 @@ def arrays(
 
     Labels are kept as int32, floats as float32. class_names: by default as many numbers as the largest label asks for.
     augment: training augmentation. Raises UserError for arrays that differ in length, or between the two parts in
-    names, shapes or dtypes, and for labels that are not whole numbers from 0 on, below 100,000.
+    names, shapes or dtypes, for labels that are not whole numbers from 0 on, below 100,000, and for fewer names.
     """
     parts = [{key: _kept(np.asarray(value)) for key, value in part.items()} for part in (train, test)]
     for part in parts:
@@ -92,8 +107,13 @@ def arrays(
             ", ".join(f"{key} {dtype}{list(shape)}" for key, (dtype, shape) in kind.items()) for kind in kinds
         )
         raise base.UserError(f"training and test examples are of the same arrays, shapes and dtypes; given {given}")
-    classes = class_names or [str(label) for label in range(int(max(part["y"].max() for part in parts)) + 1)]
-    return join(name, parts[0], parts[1], tuple(classes), digest(*parts), augment)
+    most = int(max(part["y"].max() for part in parts))
+    classes = tuple(map(text.printable, class_names or map(str, range(most + 1))))
+    if most >= len(classes):
+        raise base.UserError(
+            f"class_names has {text.plural(len(classes), 'name')}, expected one for every label; they go up to {most}"
+        )
+    return join(name, parts[0], parts[1], classes, digest(*parts), augment)
 
 
 def _kept(array: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mcu_jax import augmentations, base, text
-from mcu_jax.datasets import _cache, _data
+from mcu_jax.datasets import _cache, _data, _pictures
 
 _TESTS = ("test", "val", "valid", "validation")
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -21,6 +21,8 @@ _LARGEST = 4096
 """Pixels of a side."""
 _LARGE = 128
 """Pixels of a side from which on pictures are augmented as those of ImageNet are."""
+_LONGEST = 10_000_000
+"""Bytes of a list of classes or of pictures."""
 _SHOWN = 3
 """Of files that are named in a message."""
 
@@ -52,7 +54,7 @@ def folder(spec: str) -> _data.Data:
     """
     asked = _parse(spec)
     names, class_list = _class_names(asked)
-    train, test = _pictures(asked, "train", names), _pictures(asked, _test(asked.folder), names)
+    train, test = _found(asked, "train", names), _found(asked, _test(asked.folder), names)
     key = _key(asked, names, [*train, *test])
     stored = _cache.mapped(key, lambda: _decoded([*train, *test], asked), len(train) + len(test))
     y = np.array([picture.label for picture in (*train, *test)], np.int32)
@@ -60,7 +62,8 @@ def folder(spec: str) -> _data.Data:
     examples = {"x": stored, "y": y}
     digest = _data.digest(*parts)
     augment = augmentations.make("crop+flip" if min(stored.shape[1:3]) < _LARGE else "random_resized_crop+flip")
-    return _data.Data(asked.folder.name, examples, len(train), names, digest, augment, class_list)
+    name, shown = text.printable(asked.folder.name), tuple(map(text.printable, names))
+    return _data.Data(name, examples, len(train), shown, digest, augment, class_list)
 
 
 def _parse(spec: str) -> _Asked:
@@ -75,17 +78,16 @@ def _parse(spec: str) -> _Asked:
             f"a folder is asked for as folder:DIR or folder:DIR:size=64,classes=FILE; given {text.show(spec)}"
         )
     size = given.get("size")
-    if size is not None and not (size.isdecimal() and 0 < int(size) <= _LARGEST):
+    if size is not None and not (size.isdecimal() and len(size) < 10 and 0 < int(size) <= _LARGEST):
         raise base.UserError(f"the size of pictures is a whole number from 1 to {_LARGEST}, given {text.show(size)}")
     classes = given.get("classes")
-    folder = pathlib.Path(place).expanduser()
+    folder = _data.place(place, "a folder of pictures")
     if not (folder / "train").is_dir():
         raise base.UserError(
             f"{text.plain(folder)} has no folder train: expected DIR/train/CLASS/… and DIR/test/CLASS/…"
         )
-    return _Asked(
-        folder, None if size is None else int(size), None if classes is None else pathlib.Path(classes).expanduser()
-    )
+    listed = None if classes is None else _data.place(classes, "a class list")
+    return _Asked(folder, None if size is None else int(size), listed)
 
 
 def _test(folder: pathlib.Path) -> str:
@@ -117,9 +119,9 @@ def _class_names(asked: _Asked) -> tuple[tuple[str, ...], str | None]:
         names = there
     else:
         try:
-            content = asked.classes.read_bytes()
+            content = _small(asked.classes)
             lines, class_list = content.decode().splitlines(), hashlib.sha256(content).hexdigest()
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise base.UserError(
                 f"the class list {text.plain(asked.classes)} cannot be read: {text.plain(error)}"
             ) from error
@@ -136,7 +138,16 @@ def _class_names(asked: _Asked) -> tuple[tuple[str, ...], str | None]:
     return tuple(names), class_list
 
 
-def _pictures(asked: _Asked, part: str, names: tuple[str, ...]) -> list[_Picture]:
+def _small(file: pathlib.Path) -> bytes:
+    """Of a list that people write. Raises ValueError for more."""
+    with file.open("rb") as opened:
+        content = opened.read(_LONGEST + 1)
+    if len(content) > _LONGEST:
+        raise ValueError(f"it has more than {_LONGEST} bytes")
+    return content
+
+
+def _found(asked: _Asked, part: str, names: tuple[str, ...]) -> list[_Picture]:
     """In the order of classes, then of files."""
     place = asked.folder / part
     if (place / _ANNOTATIONS).exists():
@@ -159,10 +170,17 @@ def _files(place: pathlib.Path) -> list[pathlib.Path]:
 def _annotated(place: pathlib.Path, names: tuple[str, ...]) -> Iterator[_Picture]:
     """As Tiny-ImageNet has them: a line a picture, its file and its class first."""
     number = {name: i for i, name in enumerate(names)}
-    for line in sorted((place / _ANNOTATIONS).read_text(encoding="utf-8").splitlines()):
+    shown = text.plain(place / _ANNOTATIONS)
+    try:
+        lines = _small(place / _ANNOTATIONS).decode("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise base.UserError(f"{shown} cannot be read: {text.plain(error)}") from error
+    for line in sorted(lines):
         file, _, rest = line.partition("\t")
         label = number.get(rest.partition("\t")[0])
         if label is not None:
+            if pathlib.PurePath(file).name != file:
+                raise base.UserError(f"{shown} names {text.show(file)}; expected the name of a file in images/")
             yield _Picture(place / "images" / file, label)
 
 
@@ -172,9 +190,10 @@ def _key(asked: _Asked, names: tuple[str, ...], pictures: list[_Picture]) -> str
     for file, label in pictures:
         try:
             stat = file.stat()
-        except OSError as error:
-            raise base.UserError(f"the picture {text.plain(file)} cannot be read: {error.strerror}") from error
-        whole.update(f"{file.relative_to(asked.folder)} {label} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+            raise base.UserError(f"the picture {text.plain(file)} cannot be read: {text.plain(error)}") from error
+        named = f"{file.relative_to(asked.folder)} {label} {stat.st_size} {stat.st_mtime_ns}\n"
+        whole.update(named.encode("utf-8", "surrogateescape"))
     name = re.sub(r"\W", "-", asked.folder.resolve().name)[:40]
     return f"folder-{name}-{whole.hexdigest()[:16]}"
 
@@ -186,7 +205,7 @@ def _decoded(pictures: list[_Picture], asked: _Asked) -> Iterator[np.ndarray]:
     for file, _ in pictures:
         try:
             image = _image(file, asked.size)
-        except (OSError, ValueError, SyntaxError):  # SyntaxError: of a broken PNG
+        except ValueError:
             unreadable.append(file)
             continue
         if image.shape != (shape := shape or image.shape):
@@ -208,16 +227,12 @@ def _decoded(pictures: list[_Picture], asked: _Asked) -> Iterator[np.ndarray]:
 def _image(file: pathlib.Path, size: int | None) -> np.ndarray:
     from PIL import Image
 
-    try:
-        with Image.open(file) as opened:
-            if max(opened.size) > 4 * _LARGEST:
-                raise ValueError("too large")
-            image = opened.convert("RGB")
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError("too large") from error
+    image = _pictures.decode(file, "RGB")
     if size is not None and image.size != (size, size):
         factor = size / min(image.size)
         width, height = (max(size, round(side * factor)) for side in image.size)
+        if max(width, height) > _pictures.LARGEST:
+            raise ValueError(f"resized it would be {width} × {height} pixels")
         left, top = (width - size) // 2, (height - size) // 2
         resized = image.resize((width, height), Image.Resampling.BILINEAR)
         image = resized.crop((left, top, left + size, top + size))

@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import os
 import pathlib
-import zipfile
-from typing import Any, BinaryIO
 
 import numpy as np
 
-from mcu_jax import base, text
+from mcu_jax import _archives, base, text
 from mcu_jax.datasets import _data
 
 _NAMES = ("train_x", "train_y", "test_x", "test_y")
@@ -19,40 +17,15 @@ def npz(file: str | os.PathLike[str]) -> _data.Data:
     x: [n, ...] uint8 (images) or floats, kept as float32. y: [n] whole numbers from 0 on; there are as many classes as
     the largest says. Raises UserError, naming the array, for what cannot be used.
     """
-    name = text.plain(file)
+    arrays = _archives.read(file, "the data file", _NAMES)
     try:
-        with pathlib.Path(file).open("rb") as content, _archive(content) as opened:
-            missing = [part for part in _NAMES if part not in opened]
-            if missing:
-                raise base.UserError(f"it needs the arrays {', '.join(_NAMES)}; it lacks {', '.join(missing)}")
-            arrays = {part: _numbers(opened, part) for part in _NAMES}
         train, test = (_split(arrays, part) for part in ("train", "test"))
         if train["x"].shape[1:] != test["x"].shape[1:] or train["x"].dtype != test["x"].dtype:
             shapes = [f"{list(x.shape[1:])}, {x.dtype}" for x in (train["x"], test["x"])]
             raise base.UserError(f"an example of train_x is {shapes[0]}, one of test_x is {shapes[1]}")
-    except OSError as error:
-        raise base.UserError(f"the data file {name} cannot be read: {error.strerror or error}") from error
     except base.UserError as error:
-        raise base.UserError(f"the data file {name} cannot be used: {error}") from error
-    except (ValueError, TypeError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise base.UserError(f"the data file {name} cannot be used: {text.printable(str(error))}") from error
+        raise base.UserError(f"the data file {text.plain(file)} cannot be used: {error}") from error
     return _data.arrays(train, test, name=pathlib.Path(file).stem)
-
-
-def _archive(content: BinaryIO) -> Any:
-    if content.read(2) != b"PK":
-        raise base.UserError("it is no .npz file; write it by numpy.savez")
-    content.seek(0)
-    return np.load(content, allow_pickle=False)
-
-
-def _numbers(opened: Any, part: str) -> np.ndarray:
-    try:
-        return opened[part]
-    except ValueError as error:
-        if "allow_pickle" not in str(error):
-            raise
-        raise base.UserError(f"{part} holds Python objects; expected an array of numbers") from error
 
 
 def _split(arrays: dict[str, np.ndarray], part: str) -> base.Batch:
@@ -65,7 +38,7 @@ def _split(arrays: dict[str, np.ndarray], part: str) -> base.Batch:
             f"they are {list(x.shape)} and {list(y.shape)}"
         )
     if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= 100_000:
-        found = f"{y.dtype} from {y.min()} to {y.max()}"
+        found = f"{y.dtype} from {y.min()} to {y.max()}" if y.dtype.kind in "iuf" else f"{y.dtype}"
         raise base.UserError(f"{part}_y must be whole numbers from 0 on, below 100000; it is {found}")
     if x.dtype.kind == "f":
         with np.errstate(over="ignore"):  # what is too large is not finite

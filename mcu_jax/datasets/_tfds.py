@@ -10,13 +10,13 @@ import os
 import pathlib
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mcu_jax import augmentations, base, text
-from mcu_jax.datasets import _cache, _data
+from mcu_jax.datasets import _cache, _data, _pictures
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _BATCH = 500
@@ -43,18 +43,19 @@ def prepared(data_dir: str | os.PathLike[str] | None = None) -> list[str]:
 
 
 class _Spec(NamedTuple):
-    """What the directory says undecoded. splits: training, test. key: names the cache file."""
+    """What the directory says undecoded. splits: training, then test; of each, every file and the records in it. key:
+    names the cache file.
+    """
 
     name: str
-    folder: pathlib.Path
-    splits: tuple[str, str]
+    splits: dict[str, tuple[tuple[pathlib.Path, int], ...]]
     channels: int
     class_names: tuple[str, ...]
     key: str
 
 
 def _root(data_dir: str | os.PathLike[str] | None) -> pathlib.Path:
-    return pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return _data.place(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets", "data_dir")
 
 
 def _find(name: str, data_dir: str | os.PathLike[str] | None, known: Sequence[str]) -> pathlib.Path:
@@ -86,87 +87,150 @@ def _how_to_prepare(name: str, root: pathlib.Path) -> str:
 def _spec(name: str, folder: pathlib.Path) -> _Spec:
     root = folder.parents[name.count("/") + 1]
     try:
-        info = json.loads((folder / "dataset_info.json").read_text())
-        features = json.loads((folder / "features.json").read_text())["featuresDict"]["features"]
-        sizes = {split["name"]: list(map(int, split["shardLengths"])) for split in info["splits"]}
-    except (OSError, ValueError, KeyError) as error:
+        info = _described(folder / "dataset_info.json")
+        features = _described(folder / "features.json")["featuresDict"]["features"]
+        sizes = {str(split["name"]): list(map(int, split["shardLengths"])) for split in info["splits"]}
+        kinds = {str(key): str(feature["pythonClassName"]) for key, feature in features.items()}
+        files = sorted(folder.iterdir())
+    except _UNREADABLE as error:
         raise base.UserError(
-            f"{folder} is not a complete prepared data set ({type(error).__name__}: {error}). "
+            f"{folder} is not a complete prepared data set ({type(error).__name__}: {text.plain(error)}). "
             f"{_how_to_prepare(name, root)}"
         ) from error
 
     test = next((split for split in ("test", "validation") if split in sizes), None)
     if "train" not in sizes or test is None:
-        raise base.UserError(f"{name} needs the splits train and test (or validation); it has {', '.join(sizes)}.")
-    image, label = (features.get(key, {}) for key in ("image", "label"))
-    if "image" not in image or "classLabel" not in label:
+        has = text.plain(", ".join(sizes))
+        raise base.UserError(f"{name} needs the splits train and test (or validation); it has {has}.")
+    if not all(kinds.get(key) in allowed for key, allowed in _FEATURES.items()):
+        has = text.plain(", ".join(f"{key} ({kind.rpartition('.')[2]})" for key, kind in kinds.items()))
         raise base.UserError(
-            f"{name} is not an image-classification set: expected the features image (Image) and label "
-            f"(ClassLabel); it has {', '.join(features)}."
+            f"{name} is not an image-classification set: expected the features image (Image) and label (ClassLabel) "
+            f"of tensorflow-datasets; it has {has}."
         )
-    channels = int(image["image"]["shape"]["dimensions"][-1])
-    if image["image"].get("dtype", "uint8") != "uint8" or channels not in (1, 3):
-        raise base.UserError(f"{name} needs uint8 images of 1 or 3 channels; it has {image['image']}.")
+    try:
+        image = features["image"]["image"]
+        channels, dtype = int(image["shape"]["dimensions"][-1]), image.get("dtype", "uint8")
+        class_names = _class_names(folder, int(features["label"]["classLabel"]["numClasses"]))
+    except _UNREADABLE as error:
+        why = f"{type(error).__name__}: {text.plain(error)}"
+        raise base.UserError(f"{name} does not say what its images and labels are ({why}); prepare it again") from error
+    if dtype != "uint8" or channels not in (1, 3):
+        raise base.UserError(f"{name} needs uint8 images of 1 or 3 channels; it has {text.show(image)}.")
 
-    files = sorted(folder.iterdir())
     shards = {split: [file for file in files if f"-{split}.array_record-" in file.name] for split in ("train", test)}
     if any(len(shards[split]) != len(sizes[split]) for split in shards):
-        kept = info.get("fileFormat", "tfrecord")
+        kept = text.plain(info.get("fileFormat", "tfrecord"))
         raise base.UserError(
             f"{name} is in {folder}, but its splits train and {test} are not complete there as array_record "
             f"files (the directory says {kept}). {_how_to_prepare(name, root)}"
         )
+    splits = {split: tuple(zip(shards[split], sizes[split], strict=True)) for split in shards}
 
     fingerprint = hashlib.sha256((folder / "dataset_info.json").read_bytes())
     for file in files:
         stat = file.stat()
-        fingerprint.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        fingerprint.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     key = f"{name.replace('/', '-')}-{folder.name}-{fingerprint.hexdigest()[:16]}"
-    return _Spec(name, folder, ("train", test), channels, _class_names(folder, label["classLabel"]), key)
+    return _Spec(name, splits, channels, class_names, key)
 
 
-def _class_names(folder: pathlib.Path, label: dict[str, Any]) -> tuple[str, ...]:
+_FEATURES = {
+    "image": ("tensorflow_datasets.core.features.image_feature.Image",),
+    "label": ("tensorflow_datasets.core.features.class_label_feature.ClassLabel",),
+}
+"""Classes by the names that prepared sets have for them; nothing is imported by them."""
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)
+"""What files of another layout come to."""
+_LONGEST = 10_000_000
+"""Bytes of a description."""
+
+
+def _described(file: pathlib.Path) -> Any:
+    with file.open("rb") as opened:
+        content = opened.read(_LONGEST + 1)
+    if len(content) > _LONGEST:
+        raise ValueError(f"{file.name} has more than {_LONGEST} bytes")
+    return json.loads(content)
+
+
+def _class_names(folder: pathlib.Path, count: int) -> tuple[str, ...]:
+    """Raises ValueError where there are none, too many, or others than told."""
+    if not 0 < count <= _data.MOST_CLASSES:
+        raise ValueError(f"numClasses is {count}, expected 1 to {_data.MOST_CLASSES}")
     file = folder / "label.labels.txt"
-    if file.exists():
-        return tuple(file.read_text().splitlines())
-    return tuple(str(i) for i in range(int(label["numClasses"])))
+    if not file.exists():
+        return tuple(map(str, range(count)))
+    with file.open("rb") as opened:
+        names = opened.read(_LONGEST).decode().splitlines()
+    if len(names) != count:
+        raise ValueError(f"{file.name} has {len(names)} names for {count} classes")
+    return tuple(map(text.printable, names))
 
 
 def _decode(spec: _Spec, split: str) -> base.Batch:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # those of tfds and protobuf on newer Pythons say nothing to our caller
-        import tensorflow_datasets as tfds
-
-        # From the directory itself: by name, tfds would first ask the network.
-        source = tfds.builder_from_directory(spec.folder).as_data_source(
-            split=split, decoders={"image": tfds.decode.SkipDecoding()}
-        )
-        # One thread: two were measured slower. In batches: a third faster than one by one.
-        examples = (
-            example
-            for start in range(0, len(source), _BATCH)
-            for example in source.__getitems__(range(start, min(start + _BATCH, len(source))))
-        )
-        images, labels = zip(*((_image(e["image"], spec), e["label"]) for e in examples), strict=True)
-
-    shapes = {image.shape for image in images}
-    if len(shapes) != 1:
+    """In the order of the files, as tensorflow-datasets reads them: by its record format, but not by its features,
+    which would import what the directory names.
+    """
+    x: np.ndarray | None = None
+    count = sum(n for _, n in spec.splits[split])
+    y: list[int] = []
+    for i, (encoded, label) in enumerate(_examples(spec, split)):
+        try:
+            image = np.asarray(_pictures.decode(io.BytesIO(encoded), "L" if spec.channels == 1 else "RGB"))
+        except ValueError as error:
+            raise base.UserError(
+                f"{spec.name}: image {i} of {split} cannot be read ({error}); prepare it again"
+            ) from error
+        image = image.reshape(*image.shape[:2], spec.channels)
+        if x is None:
+            _pictures.check_size(f"{spec.name}, {split},", count, image.shape)
+            x = np.empty((count, *image.shape), np.uint8)
+        if image.shape != x.shape[1:]:
+            raise base.UserError(
+                f"{spec.name} has images of different sizes in {split}, such as {sorted({x.shape[1:], image.shape})}; "
+                "expected one size. Prepare a set of resized images."
+            )
+        x[i] = image
+        y.append(label)
+    if x is None:
+        raise base.UserError(f"{spec.name} has no example in {split}; expected one or more. Prepare it again.")
+    labels = np.array(y, np.int64)
+    if labels.min() < 0 or labels.max() >= len(spec.class_names):
         raise base.UserError(
-            f"{spec.name} has images of different sizes in {split}, such as {sorted(shapes)[:3]}; "
-            "expected one size. Prepare a set of resized images."
-        )
-    y = np.array(labels, np.int32)
-    if y.min() < 0 or y.max() >= len(spec.class_names):
-        raise base.UserError(
-            f"{spec.name} has labels from {y.min()} to {y.max()} in {split}; expected 0 to "
+            f"{spec.name} has labels from {labels.min()} to {labels.max()} in {split}; expected 0 to "
             f"{len(spec.class_names) - 1}. A split without labels cannot be used."
         )
-    return {"x": np.stack(images), "y": y}
+    return {"x": x, "y": labels.astype(np.int32)}
 
 
-def _image(encoded: bytes, spec: _Spec) -> np.ndarray:
-    # By Pillow, as tfds takes OpenCV where installed: the two differ on JPEG, and the hash must not.
-    from PIL import Image
+def _examples(spec: _Spec, split: str) -> Iterator[tuple[bytes, int]]:
+    """(encoded image, label). Raises UserError for files that are damaged, or hold another number of records."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those of tfds and protobuf on newer Pythons say nothing to our caller
+        from array_record.python import array_record_module
+        from tensorflow_datasets.proto import tf_example_pb2
 
-    image = np.asarray(Image.open(io.BytesIO(encoded)).convert("L" if spec.channels == 1 else "RGB"))
-    return image.reshape(*image.shape[:2], spec.channels)
+    for file, told in spec.splits[split]:
+        shown = f"{spec.name}: {text.plain(file.name)}"
+        try:
+            reader = array_record_module.ArrayRecordReader(str(file), "readahead_buffer_size:0")
+            count = reader.num_records()
+        except Exception as error:  # the reader's and protobuf's own classes
+            raise _damaged(shown, error) from error
+        if count != told:
+            raise base.UserError(f"{shown} has {text.plural(count, 'record')}, expected {told}; prepare it again")
+        for start in range(0, count, _BATCH):
+            try:
+                records = reader.read(list(range(start, min(start + _BATCH, count))))
+                features = [tf_example_pb2.Example.FromString(record).features.feature for record in records]
+                pairs = [(f["image"].bytes_list.value[0], f["label"].int64_list.value[0]) for f in features]
+            except Exception as error:
+                raise _damaged(shown, error) from error
+            yield from pairs
+        reader.close()
+
+
+def _damaged(shown: str, error: Exception) -> base.UserError:
+    why = f"{type(error).__name__}: {text.plain(error)}"
+    return base.UserError(f"{shown} cannot be read as records of images and labels ({why}); prepare it again")

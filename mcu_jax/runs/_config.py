@@ -16,10 +16,8 @@ import numpy as np
 
 from mcu_jax import (
     base,
-    connect,
-    curves,
+    checkpoint,
     datasets,
-    methods,
     models,
     outputs,
     registry,
@@ -27,12 +25,13 @@ from mcu_jax import (
     splits,
     text,
 )
-from mcu_jax.runs import _files, _images, _own, _recipe_file, _recipes
-from mcu_jax.runs._settings import BROUGHT, FLOAT32, PLACES, POINTS, AnySettings, ConfigError, Settings, Train
+from mcu_jax.runs import _files, _images, _inputs, _own, _recipe_file, _recipes, _specs
+from mcu_jax.runs._settings import BROUGHT, FLOAT32, PLACES, AnySettings, ConfigError, Settings, Train
 
-MOST_BENDS = 64
 WIDEST = 65_536
 """Of what a model has of anything: its hidden units, its layers."""
+DEEPEST = 64
+"""Sizes that one option lists."""
 MOST_WEIGHTS = 1_000_000_000
 MOST_STEPS = 10_000_000
 """Of one loop, which keeps every step's loss."""
@@ -175,7 +174,7 @@ def _model_options(spec: str) -> tuple[str, dict[str, Any]]:
     options = registry.bind(getattr(models, name), options, f"model {name}")
     for option, value in options.items():
         sizes = value if isinstance(value, tuple | list) else (value,)
-        if len(sizes) > MOST_BENDS or any(isinstance(size, int) and size > WIDEST for size in sizes):
+        if len(sizes) > DEEPEST or any(isinstance(size, int) and size > WIDEST for size in sizes):
             raise ConfigError(f"model {name}: {option} is at most {WIDEST}, given {text.show(value)}")
     return name, options
 
@@ -206,7 +205,7 @@ def common(config: Settings, brought: Brought, recipe: Mapping[str, Any]) -> dic
     if kind not in ("random", "class", "file") or not value:
         forms = "random:FRACTION, class:NUMBER, class:NAME or FILE.json"
         raise ConfigError(f"forget is {forms}; given {text.show(asked)}")
-    wanted = fraction(value) if kind == "random" else None
+    wanted = _specs.fraction(value) if kind == "random" else None
 
     digests = {}
     if brought.data is not None:
@@ -252,7 +251,7 @@ def common(config: Settings, brought: Brought, recipe: Mapping[str, Any]) -> dic
             f"{error}. Sizes that are not asked for, by --train-size and --validation-size, are the recipe's"
         ) from error
     if config.original is not None:
-        original, digests["original"] = brought_weights(config.original, model, data, "original")
+        original, digests["original"] = brought_weights(config.original, model, data, config, "original")
     return {
         "config": config,
         "data": data,
@@ -293,10 +292,15 @@ def count_weights(model: base.Model, data: datasets.Data) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes(model, data)))
 
 
-def brought_weights(place: str, model: base.Model, data: datasets.Data, setting: str) -> tuple[base.Params, str]:
-    """(weights, digest) that the user has trained. Raises UserError as `_own.params` does."""
+def brought_weights(
+    place: str, model: base.Model, data: datasets.Data, config: Settings, setting: str
+) -> tuple[base.Params, str]:
+    """(weights, digest) that the user has trained. Raises UserError as `_own.params` and `_inputs.check` do."""
     example = outputs.inputs(sources.first(data.examples))
-    return _own.params(place, model, shapes(model, data), example, setting)
+    found = _own.params(place, model, shapes(model, data), example, setting)
+    if checkpoint.exists(place):
+        _inputs.check(place, data, config, setting)
+    return found
 
 
 def shapes(model: base.Model, data: datasets.Data) -> Any:
@@ -312,108 +316,6 @@ def shapes(model: base.Model, data: datasets.Data) -> Any:
             f"the model {text.plain(model.name)} cannot be made for examples of {given}: "
             f"{type(error).__name__}: {text.plain(error)}"
         ) from error
-
-
-def fraction(share: str) -> float:
-    """Of the training examples, those to forget. Raises SplitError outside (0, 1)."""
-    try:
-        value = float(share)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < 1:
-        given = text.plain(share)
-        raise splits.SplitError(f"a forget fraction lies inside (0, 1), as in random:0.1; given random:{given}")
-    return value
-
-
-def method_options(
-    spec: str, recipe: Mapping[str, Any], batch_size: int | None, given: Mapping[str, Any] | None = None
-) -> tuple[str, dict[str, Any]]:
-    """(name, hyper-parameters) of NAME:key=value: signature, then `given`, then the recipe, then what is asked for."""
-    name, options = registry.parse(spec)
-    method = registry.get(methods, name, "method")
-    _check_composable(name, method, options)
-    options = registry.bind(method, options, f"method {name}")
-    schema = registry.schema(method)
-    common = {"batch_size": batch_size} if "batch_size" in schema else {}
-    if {"epochs", "steps"} <= options.keys():
-        raise ConfigError(f"{text.plain(spec)}: training lasts so many epochs or so many steps; leave out one of them")
-    found = {**schema, **common, **(given or {}), **recipe["methods"].get(name, {}), **options}
-    if "epochs" in options and "steps" in schema:
-        found["steps"] = schema["steps"]
-    if "optimizer" in found and "lr" not in options:
-        found["lr"] *= recipe["optimizers"].get(registry.parse(found["optimizer"])[0], 1.0)
-    for unused, _ in registry.without_effect(method, found):
-        del found[unused]
-    return name, _mcu(found) if name == "mcu" else found
-
-
-def _mcu(options: dict[str, Any]) -> dict[str, Any]:
-    """Hyper-parameters of `methods.mcu`, checked, its curve and bends apart."""
-    if not POINTS.holds(options["points"]):
-        raise ConfigError(f"mcu: points takes {POINTS.words}, given {options['points']}")
-    found, bends = path_curve(options["curve"])
-    bends = bends if ":" in options["curve"] else options["bends"]
-    _check_bends(bends, options["curve"])
-    return options | {"beta": beta(options["beta"]), "curve": found.__name__, "bends": bends}
-
-
-def _check_composable(name: str, method: Any, options: Mapping[str, Any]) -> None:
-    """A curriculum or an optimiser is for methods that descend a loss of their own from the original."""
-    asked = {"curriculum", "optimizer"} & set(options)
-    if asked and "optimizer" not in registry.schema(method):
-        kind = {"mcu": "trains a path", "retrain": "is trained as the original was"}.get(name, "is a closed form")
-        able = [each for each in methods.NAMES if "optimizer" in registry.schema(getattr(methods, each))]
-        raise ConfigError(f"{name} {kind}, which takes no {' or '.join(sorted(asked))}; these do: {', '.join(able)}")
-
-
-def beta(penalty: float | str) -> float | str:
-    """A forgetting penalty: "adaptive" or a number from 0 on, else ConfigError."""
-    if penalty == connect.ADAPTIVE:
-        return penalty
-    try:
-        value = float(penalty)
-    except ValueError:
-        value = float("nan")
-    if not 0 <= value < float("inf"):
-        raise ConfigError(f"beta is {connect.ADAPTIVE!r} or a number from 0 on, given {text.show(penalty)}")
-    return value
-
-
-def curve(spec: str) -> tuple[base.Curve, int]:
-    """(curve, its inner points, 0 for a straight line) of NAME or NAME:bends=N."""
-    name, options = registry.parse(spec)
-    found = registry.get(curves, name, "curve")
-    if found is curves.linear:
-        if options:
-            raise ConfigError(f"linear has no inner point and takes no options, given {text.show(spec)}")
-        return found, 0
-    bends = options.get("bends", 1)
-    if set(options) - {"bends"}:
-        raise ConfigError(f"a curve is NAME or NAME:bends=N, given {text.show(spec)}")
-    _check_bends(bends, spec)
-    return found, int(bends)
-
-
-def _check_bends(bends: Any, spec: str) -> None:
-    if not isinstance(bends, int | float) or not 1 <= bends <= MOST_BENDS or not float(bends).is_integer():
-        raise ConfigError(
-            f"a curve has bends=N, N from 1 to {MOST_BENDS}, given {text.show(bends)} in {text.show(spec)}"
-        )
-
-
-def curve_name(spec: str) -> str:
-    """The shortest way to ask for a curve: one run, however it is written."""
-    found, bends = curve(spec)
-    return found.__name__ if bends <= 1 else f"{found.__name__}:bends={bends}"
-
-
-def path_curve(spec: str) -> tuple[base.Curve, int]:
-    """As `curve`, of a path that is trained."""
-    found, bends = curve(spec)
-    if found is curves.linear:
-        raise ConfigError("linear has no inner point to train: choose bezier or polychain; the line is reported anyway")
-    return found, bends
 
 
 def digest(values: Any) -> str:

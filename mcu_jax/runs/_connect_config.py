@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from mcu_jax import base, datasets, methods, registry, text
 from mcu_jax import connect as connecting
 from mcu_jax.base import Count, Positive, Range
-from mcu_jax.runs import _config, _settings
+from mcu_jax.runs import _config, _settings, _specs
 from mcu_jax.runs._settings import FEW, POINTS, ConfigError, Group
 
 GRIDS = ("methods", "seeds", "curriculum", "optimizer", "sizes")
@@ -174,7 +174,7 @@ def resolve(config: ConnectConfig, model: base.Model | None = None, data: datase
         brought = _config.Brought(model, data)
         config = _config.named(_settings.checked(config), brought)
         recipe = _config.recipe(config, brought)
-        trained = any(_config.curve(spec)[1] for spec in config.curve)
+        trained = any(_specs.curve(spec)[1] for spec in config.curve)
         connection = recipe["connection"] if trained else {}
         _check_effect(config, trained=trained)
         config = _config.fill(
@@ -182,7 +182,7 @@ def resolve(config: ConnectConfig, model: base.Model | None = None, data: datase
             recipe,
             methods=tuple(dict.fromkeys(config.methods)) if config.grid else (),
             sizes=tuple(sorted(set(config.sizes))) if config.grid == "sizes" else (),
-            curve=tuple(dict.fromkeys(map(_config.curve_name, config.curve))),
+            curve=tuple(dict.fromkeys(map(_specs.curve_name, config.curve))),
             also=tuple(dict.fromkeys(config.also)),
             **{name: _config.or_else(getattr(config, name), value) for name, value in connection.items()},
         )
@@ -194,7 +194,7 @@ def resolve(config: ConnectConfig, model: base.Model | None = None, data: datase
             methods={end.label: (end.name, end.options) for end in endpoints.values()},
             endpoints=endpoints,
             pairs=pairs,
-            curves={spec: _config.curve(spec) for spec in config.curve},
+            curves={spec: _specs.curve(spec) for spec in config.curve},
             stops=make.stops(),
             further=make.further(),
             **_config.common(config, brought, recipe),
@@ -276,8 +276,8 @@ class _Maker:
             if kind != "random":
                 request = text.plain(self.config.forget)
                 raise ConfigError(f"{text.plain(spec)}: a size of its own needs a random request, given {request}")
-            size = _config.fraction(str(size))
-            size = None if size == _config.fraction(whole) else size
+            size = _specs.fraction(str(size))
+            size = None if size == _specs.fraction(whole) else size
         if name == "original":
             if options or run or size is not None:
                 raise ConfigError(
@@ -291,14 +291,14 @@ class _Maker:
                 )
             return Endpoint(label, name, {}, int(run), size)
         given = self._given_to_mcu(options.pop("pre", self.recipe["pre"])) if name == "mcu" else {}
-        name, options = _config.method_options(
+        name, options = _specs.method_options(
             registry.spec(name, options), self.recipe, self.config.train.batch_size, given
         )
         return Endpoint(label, name, options, int(run), size)
 
     def _given_to_mcu(self, pre: str) -> dict[str, Any]:
         """Its recipe, and its pre-unlearning method with the hyper-parameters the recipe gives it."""
-        name, options = _config.method_options(pre, self.recipe, self.config.train.batch_size)
+        name, options = _specs.method_options(pre, self.recipe, self.config.train.batch_size)
         return {**self.recipe["path"], **self.recipe["mask"], "pre": registry.spec(name, options)}
 
     def pairs(self) -> Iterator[Pair]:

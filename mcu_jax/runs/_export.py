@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from mcu_jax import base, checkpoint, datasets, sources, splits, text, training, weights
-from mcu_jax.runs import _config, _directory, _files, _jobs, _settings, _tasks, _tidy, _unlearn_config
+from mcu_jax.runs import _config, _directory, _files, _inputs, _jobs, _settings, _specs, _tasks, _tidy, _unlearn_config
 from mcu_jax.runs._settings import ConfigError
 
 
@@ -26,11 +26,11 @@ def export(
     """Writes {"params": weights, "stats": BatchNorm statistics} of one model to `to`.
 
     Without such layers the statistics are an empty tree. The checkpoint is `checkpoint.save`'s: plain orbax reads
-    `to`/arrays, and `original` and `pre` of a configuration take `to`. A `to` that ends in .safetensors becomes a file
-    of the model's PyTorch names (`weights.write`). seed: default the run's first. t: of the path of
-    `unlearn`, "best" (the default) as the run chose it, or in [0, 1]. method: a model as `load` names it, in place of
-    the path's. model, data: as given to the run. Gives what was exported. Raises ConfigError for a run or a model there
-    is not, DamagedCheckpointError.
+    `to`/arrays, and `original` and `pre` of a configuration take `to`, whose meta tells dtype and scale of the data, so
+    that a run on other data is refused. A `to` that ends in .safetensors becomes a file of the model's PyTorch names
+    (`weights.write`). seed: default the run's first. t: of the path of `unlearn`, "best" (the default) as the run chose
+    it, or in [0, 1]. method: a model as `load` names it, in place of the path's. model, data: as given to the run.
+    Gives what was exported. Raises ConfigError for a run or a model there is not, DamagedCheckpointError.
     """
     with _settings.checking():
         directory, to = _files.place(directory, "run"), _files.place(to, "to")
@@ -51,7 +51,7 @@ def export(
         elif isinstance(config, _unlearn_config.Config):
             path = _directory.load(directory, seed=seed)
             t = _point(directory, seed, "best" if t is None else t)
-            params = jax.jit(_config.path_curve(config.curve)[0])(path, t)
+            params = jax.jit(_specs.path_curve(config.curve)[0])(path, t)
         else:
             raise ConfigError(
                 f"a run of {config.KIND} has no chosen point of a path; give a method, as original or npo"
@@ -62,7 +62,7 @@ def export(
         if is_file:
             weights.write(to, resolved.model.name, **made)
         else:
-            checkpoint.save(to, made, exported)
+            checkpoint.save(to, made, exported | _inputs.kept(resolved.data, resolved.config))
     return exported
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from mcu_jax import base, checkpoint, registry, splits, text, weights
 from mcu_jax.runs import _files
 
-LARGEST_FILE = 100_000_000
+LARGEST_FILE = 20_000_000
 """Bytes of a list of indices."""
 
 

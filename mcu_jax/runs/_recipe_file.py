@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from mcu_jax import base, methods, registry, text
-from mcu_jax.runs import _files
+from mcu_jax.base import Count, Positive
+from mcu_jax.runs import _files, _settings
 
 KIND, SCHEMA = "recipe", 1
+LARGEST = 10_000_000
+"""Bytes of a recipe."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Train:
+    epochs: Annotated[int, Count]
+    lr: Annotated[float, Positive]
+    batch_size: Annotated[int, Count]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Told:
+    """What a recipe tells beside its methods, read as settings are."""
+
+    dataset: str
+    data_hash: str
+    model: str
+    forget: str
+    pre: str
+    train_size: Annotated[int | None, Count]
+    validation_size: Annotated[int | None, Count]
+    train: _Train
+    seeds: Annotated[tuple[int, ...], _settings.SEEDS]
 
 
 def write(file: pathlib.Path, values: Mapping[str, Any]) -> None:
@@ -21,7 +47,11 @@ def read(file: str) -> dict[str, Any]:
     """What was written. Raises UserError for a file that is not there, damaged, or no recipe."""
     shown = f"the recipe {text.plain(file)}"
     try:
-        values = _files.read_json(_files.place(file, "recipe"))
+        place = _files.place(file, "recipe")
+        if not place.is_file() or place.stat().st_size > LARGEST:
+            place.open("rb").close()  # where it is not there, that is told
+            raise base.UserError(f"{shown} is no recipe: expected a file of at most {LARGEST} bytes")
+        values = _files.read_json(place)
     except OSError as error:
         raise base.UserError(f"{shown} cannot be read: {error.strerror}") from error
     except _files.DamagedFileError as error:
@@ -31,10 +61,24 @@ def read(file: str) -> dict[str, Any]:
         ) from error
     if (values.get("kind"), values.get("schema")) != (KIND, SCHEMA):
         raise base.UserError(f"{shown} is not one of schema {SCHEMA}, as `mcu-jax tune` writes it; tune again")
-    for name, found in values["methods"].items():
-        method = registry.get(methods, name, f"method in {shown}:")
-        registry.bind(method, found["values"], f"{shown}: method {name}")
-    return values
+    try:
+        told = _settings.build(_Told, {name: value for name, value in values.items() if name in _NAMES})
+        found = values.get("methods")
+        if not isinstance(found, Mapping) or not all(isinstance(each, Mapping) for each in found.values()):
+            raise base.UserError(f"methods holds values by the names of methods, given {text.show(found)}")
+        bound = {name: {**each, "values": _bound(name, each.get("values"))} for name, each in found.items()}
+    except base.UserError as error:
+        raise base.UserError(f"{shown} holds what no recipe does: {error}") from error
+    return {**values, **dataclasses.asdict(told), "seeds": list(told.seeds), "methods": bound}
+
+
+_NAMES = {field.name for field in dataclasses.fields(_Told)}
+
+
+def _bound(name: str, values: Any) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise base.UserError(f"values of {text.plain(name)} are hyper-parameters by name, given {text.show(values)}")
+    return registry.bind(registry.get(methods, name, "method"), values, f"method {name}")
 
 
 def over(recipe: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:

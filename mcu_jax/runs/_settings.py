@@ -198,7 +198,7 @@ def from_mapping(values: Mapping[str, Any], kind: type[AnySettings]) -> AnySetti
     for name in ("resolved", "digests"):
         if not isinstance(values.get(name, {}), Mapping):
             raise ConfigError(f"{name} is written by a run, as `key: value` lines; given {text.show(values[name])}")
-    return _build(kind, {k: v for k, v in values.items() if k not in NOT_SETTINGS}, "")
+    return build(kind, {k: v for k, v in values.items() if k not in NOT_SETTINGS})
 
 
 def checked(config: AnySettings) -> AnySettings:
@@ -251,7 +251,8 @@ def settings(kind: type) -> dict[str, Setting]:
     return found
 
 
-def _build(kind: Any, values: Mapping[str, Any], prefix: str) -> Any:
+def build(kind: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
+    """A dataclass of settings from values by name. Raises ConfigError as `from_mapping`, and where one is missing."""
     known = {f"{prefix}{name}": (name, setting) for name, setting in settings(kind).items()}
     made: dict[str, Any] = {}
     for given, value in values.items():
@@ -262,6 +263,9 @@ def _build(kind: Any, values: Mapping[str, Any], prefix: str) -> Any:
             raise ConfigError(str(error)) from error
         name, setting = known[where]
         made[name] = _read(value, setting, where)
+    for where, (name, setting) in known.items():
+        if name not in made and setting.default is dataclasses.MISSING:
+            raise ConfigError(f"setting {where} is missing")
     return kind(**made)
 
 
@@ -271,7 +275,7 @@ _WORDS = {int: "a whole number", float: "a number", str: "a word"}
 def _read(value: Any, setting: Setting, where: str) -> Any:
     if dataclasses.is_dataclass(setting.kind):
         if isinstance(value, Mapping):
-            return _build(setting.kind, value, f"{where}.")
+            return build(setting.kind, value, f"{where}.")
         group = f"a group of settings ({', '.join(f.name for f in dataclasses.fields(setting.kind))})"
         raise ConfigError(f"setting {where} takes {group}, given {text.show(value)}")
     if value is None and setting.optional:
@@ -287,6 +291,9 @@ def _read(value: Any, setting: Setting, where: str) -> Any:
     except (ValueError, OverflowError):
         words = f"a list of {_WORDS[kind].removeprefix('a ')}s" if several else _WORDS[kind]
         raise ConfigError(f"setting {where} takes {words}, given {text.show(value)}") from None
+    for word in read if isinstance(read, tuple) else (read,):
+        if isinstance(word, str) and text.printable(word) != word:
+            raise ConfigError(f"setting {where} holds a control character: {text.show(value)}")
     for allowed in setting.ranges:
         if not allowed.holds(read):
             raise ConfigError(f"setting {where} takes {allowed.words}, given {text.show(value)}")

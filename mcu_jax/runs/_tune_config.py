@@ -13,7 +13,7 @@ import numpy as np
 
 from mcu_jax import base, datasets, methods, registry, rules, text
 from mcu_jax.base import Range, Search
-from mcu_jax.runs import _config, _directory, _files, _recipe_file, _settings
+from mcu_jax.runs import _config, _directory, _files, _recipe_file, _settings, _specs
 from mcu_jax.runs._settings import FEW, SEEDS, ConfigError, Group
 
 SCORE, ORACLE = CRITERIA = ("score", "avg_gap")
@@ -103,7 +103,7 @@ def resolve(config: TuneConfig, model: base.Model | None = None, data: datasets.
         pre = _config.or_else(config.pre, recipe["pre"])
         _check(config, pre)
         config = _config.fill(config, recipe, pre=pre, methods=tuple(dict.fromkeys(config.methods)))
-        start = _config.method_options(pre, recipe, config.train.batch_size)
+        start = _specs.method_options(pre, recipe, config.train.batch_size)
         common = _config.common(config, brought, recipe)
         return Resolved(methods=_methods(config, start), recipe=recipe, **common)
 
@@ -133,7 +133,7 @@ def _check(config: TuneConfig, pre: str) -> None:
 def _methods(config: TuneConfig, start: tuple[str, dict[str, Any]]) -> dict[str, tuple[str, dict[str, Any]]]:
     of_mcu = {"pre": registry.spec(*start), "rule": config.rule}
     tuned = {
-        name: _config.method_options(name, PAPERS, config.train.batch_size, of_mcu if name == "mcu" else {})
+        name: _specs.method_options(name, PAPERS, config.train.batch_size, of_mcu if name == "mcu" else {})
         for name in config.methods
     }
     return {**tuned, START: start}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from mcu_jax import auto, base, connect, datasets, registry, rules, text
 from mcu_jax.base import Count, Fraction, Positive
-from mcu_jax.runs import _config, _own, _settings
+from mcu_jax.runs import _config, _own, _settings, _specs
 from mcu_jax.runs._settings import FEW, POINTS, ConfigError, Group
 
 COMPETITORS = ("finetune", "l1_sparse", "scrub", "influence", "npo")
@@ -139,19 +139,19 @@ def resolve(config: Config, model: base.Model | None = None, data: datasets.Data
         pre_spec = _config.or_else(config.pre, recipe["pre"])
         budget = _budget(config, str(mask.kind))
         usual = recipe["path"]["beta"] if budget is None else connect.ADAPTIVE
-        beta = _config.beta(_config.or_else(config.beta, usual))
+        beta = _specs.beta(_config.or_else(config.beta, usual))
         config = _config.fill(
             config,
             recipe,
             pre=pre_spec,
             beta=str(beta),
-            curve=_config.curve_name(config.curve),
+            curve=_specs.curve_name(config.curve),
             mask=mask,
             steps=_config.or_else(config.steps, recipe["path"]["steps"]),
             lr=_config.or_else(config.lr, recipe["path"]["lr"]),
             baselines=_baselines(config.baselines, pre_spec),
         )
-        path_curve, bends = _config.path_curve(config.curve)
+        path_curve, bends = _specs.path_curve(config.curve)
         _methods(config, recipe)
         common = _config.common(config, brought, recipe)
         if asked is None and _config.count_weights(common["model"], common["data"]) > INFLUENCE_WEIGHTS:
@@ -160,7 +160,8 @@ def resolve(config: Config, model: base.Model | None = None, data: datasets.Data
         specs = _methods(common["config"], recipe)
         pre = None
         if specs[pre_spec][0] == CHECKPOINT:
-            pre, common["digests"]["pre"] = _config.brought_weights(pre_spec, common["model"], common["data"], "pre")
+            brought_by = common["model"], common["data"], common["config"]
+            pre, common["digests"]["pre"] = _config.brought_weights(pre_spec, *brought_by, "pre")
             specs[pre_spec] = CHECKPOINT, {"digest": common["digests"]["pre"]}
         return Resolved(
             methods=specs,
@@ -230,13 +231,13 @@ def _methods(config: Config, recipe: Mapping[str, Any]) -> dict[str, tuple[str, 
         if name == "mcu":
             _check_mcu(spec == config.pre, asked)
             given = {"steps": config.steps, "lr": config.lr, "pre": pre, "points": config.points, "rule": config.rule}
-            path_curve, bends = _config.path_curve(config.curve)
-            given |= {"beta": _config.beta(str(config.beta)), "curve": path_curve.__name__, "bends": bends}
+            path_curve, bends = _specs.path_curve(config.curve)
+            given |= {"beta": _specs.beta(str(config.beta)), "curve": path_curve.__name__, "bends": bends}
             shares = {name: _config.or_else(getattr(config.mask, name), own) for name, own in recipe["mask"].items()}
             given |= {"mask": config.mask.kind, **shares}
             if asked.get("mask") == "none" and asked.keys() & shares:
                 raise ConfigError(f"{text.plain(spec)}: keep and retain_filter have no effect without a mask")
-        methods[spec] = _config.method_options(spec, recipe, config.train.batch_size, given)
+        methods[spec] = _specs.method_options(spec, recipe, config.train.batch_size, given)
     return methods
 
 

@@ -70,7 +70,12 @@ def placed(examples: Batch, memory: int | None = None) -> Batch | Host:
 def device_memory() -> int:
     """Bytes that jax may use of the first device, or where it does not say, as on a CPU, of the whole machine."""
     stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return stats.get("bytes_limit") or host_memory()
+
+
+def host_memory() -> int:
+    """Bytes of the whole machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def length(data: Batch | Host) -> int:
