@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing
+from typing import Annotated, Any
 
 from mcu_jax import registry, runs, text
 from mcu_jax.cli import _export, _flags, _jobs, _messages, _report
 
-
-class _Runs(typing.TypedDict, total=False):
-    json: bool
-
-
 SHELLS = ("bash", "zsh", "tcsh", "fish")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plain:
+    """A command without flags."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Runs:
+    json: Annotated[bool, "All that is known of them, as a JSON list."] = False
+
+
+FLAGS: dict[str, tuple[type, ...]] = {
+    "unlearn": (runs.Config, _jobs.Own),
+    "connect": (runs.ConnectConfig, _jobs.Own),
+    "tune": (runs.TuneConfig, _jobs.Own),
+    "report": (_report.Report,),
+    "export": (_export.Export,),
+    "list": (_Plain,),
+    "runs": (_Runs,),
+    "diff": (_Plain,),
+}
 
 
 def complete(arguments: list[str]) -> int:
@@ -21,16 +40,13 @@ def complete(arguments: list[str]) -> int:
 
     if len(arguments) > 1:
         registry.check(arguments[1], SHELLS, "shell")
-    jobs = {"unlearn": runs.Config, "connect": runs.ConnectConfig, "tune": runs.TuneConfig}
-    kinds: dict[str, tuple[type, ...]] = {name: (kind, _jobs.Own) for name, kind in jobs.items()} | {
-        "report": (_report.Report,),
-        "export": (_export.Export,),
-    }
-    flags = {command: _flags.flags_of(*kind) for command, kind in kinds.items()}
+    commands: list[Any] = [
+        Annotated[_flags.flags_of(*kinds), tyro.conf.subcommand(name, default=_flags.switched_off(*kinds))]
+        for name, kinds in FLAGS.items()
+    ]
+    one_of_them: Any = typing.Union[tuple(commands)]  # noqa: UP007, of a list
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            {**flags, "list": dict, "runs": _Runs, "diff": dict}, prog="mcu-jax", args=arguments
-        )
+        tyro.cli(one_of_them, prog="mcu-jax", args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
     except SystemExit as ended:
         return int(ended.code or 0)
     except OSError as error:

@@ -22,20 +22,25 @@ def parse(arguments: list[str], command: str, *kinds: type) -> dict[str, Any] | 
     import tyro
 
     wrong = io.StringIO()
-    switches = [name for kind in kinds for name, setting in runs.settings(kind).items() if setting.kind is bool]
     try:
         with contextlib.redirect_stderr(wrong):
             return tyro.cli(
                 flags_of(*kinds),
                 args=arguments,
                 prog=f"mcu-jax {command}",
-                default=dict.fromkeys(switches, False),
+                default=switched_off(*kinds),
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as ended:
         if wrong.getvalue():
             print(wrong.getvalue()[: _messages.LONGEST].rstrip(), file=sys.stderr)
         return int(ended.code or 0)
+
+
+def switched_off(*kinds: type) -> dict[str, bool]:
+    """Every switch as it is by default: where there is none tyro has a --no-quiet beside --quiet."""
+    settings = (entry for kind in kinds for entry in runs.settings(kind).items())
+    return {name: False for name, setting in settings if setting.kind is bool}
 
 
 def flags_of(*kinds: type) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 from mcu_jax import runs
 
 HELP, ALL = ("-h", "--help"), "--help-all"
-WIDEST = 100
+NARROWEST, WIDEST = 60, 100
 COLUMN = 24
 """Where the words beside the flags begin."""
 MOST_LINES = 2
@@ -32,7 +32,7 @@ def asked(arguments: Sequence[str]) -> bool:
 
 def screen(command: str, kinds: Sequence[type], *, whole: bool) -> str:
     """Help of a command, for the terminal's width. whole: every flag, with all there is to say of it."""
-    width, every = min(shutil.get_terminal_size().columns, WIDEST), list(flags(kinds))
+    width, every = max(NARROWEST, min(shutil.get_terminal_size().columns, WIDEST)), list(flags(kinds))
     whole = whole or all(group.usual for *_, group in every)
     told = inspect.cleandoc(kinds[0].__doc__ or "").split("\n\n")
     lines = [f"mcu-jax {command} [--flags]", ""]
@@ -66,11 +66,9 @@ def default(value: Any) -> str:
 
 
 def _entry(flag: str, setting: runs.Setting, width: int, *, whole: bool) -> list[str]:
-    words = (
-        f"{setting.help if whole else _FIRST.split(setting.help, maxsplit=1)[0].rstrip('.')} {default(setting.default)}"
-    )
+    words = setting.help if whole else _FIRST.split(setting.help, maxsplit=1)[0].rstrip(".")
     head = f"  --{flag} {_kind(setting.kind)}".rstrip()
-    told = textwrap.wrap(words, width - COLUMN, break_on_hyphens=False,
+    told = textwrap.wrap(f"{words} {default(setting.default)}", width - COLUMN, break_on_hyphens=False,
                          max_lines=None if whole else MOST_LINES, placeholder=" …")  # fmt: skip
     beside, rest = ("", told) if len(head) > COLUMN - 2 else (told[0], told[1:])
     return [f"{head:<{COLUMN}}{beside}", *(" " * COLUMN + line for line in rest)]
