@@ -89,7 +89,7 @@ def _explored(resolved: Any, read: _Read) -> dict[str, Any] | None:
         return None
     rows = np.array([example["index"] for example in seen["examples"]])
     batch = sources.read(resolved.data.examples, rows)
-    labels, inputs = np.asarray(outputs.labels(batch)).tolist(), outputs.inputs(batch)
+    labels, inputs = batch[outputs.label_name(batch)].tolist(), outputs.inputs(batch)
     pictures = [None] * len(rows) if isinstance(inputs, Mapping) else [picture(x) for x in np.asarray(inputs)]
     shown = zip(seen["examples"], labels, pictures, strict=True)
     return {**seen, "examples": [{**example, "label": label, "image": image} for example, label, image in shown]}
