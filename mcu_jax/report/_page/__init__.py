@@ -84,7 +84,7 @@ def _run(number: int, run: _read.Run, whole: bool) -> dict[str, Any]:
         "id": f"run-{number}",
         "name": _grids.short(run.name),
         "kind": run.kind,
-        "title": title,
+        "title": _grids.short(title),
         "missing": missing,
         "again": run.command,
         "sections": sections,

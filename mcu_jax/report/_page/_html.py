@@ -66,7 +66,7 @@ def _templates() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(says=_glossary.of, anchor=_anchor, generator=_raw(GENERATOR))
+    environment.globals.update(says=_glossary.of, anchor=_anchor, pieces=_pieces, generator=_raw(GENERATOR))
     return environment
 
 
@@ -78,6 +78,11 @@ def _shown(value: Any) -> Any:
 def _anchor(term: str) -> str:
     """Of a term in the glossary."""
     return "term-" + "-".join(re.findall(r"[\w*]+", term)).replace("*", "star")
+
+
+def _pieces(name: str) -> list[str]:
+    """Of a method's name, between which a line may end."""
+    return re.split(r"(?<=[:,])", name)
 
 
 def _json(value: Any) -> Any:

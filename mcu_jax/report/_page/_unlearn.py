@@ -30,13 +30,13 @@ def sections(run: _read.Run) -> dict[str, Any]:
 
 
 def _what(results: Results, run: _read.Run) -> str:
-    config, seeds = results.summary["config"], _table.seeds_of(results)
+    config, seeds, short = results.summary["config"], _table.seeds_of(results), _grids.short
     sizes = [(split["forget"], split["train"]) for split in run.splits if split["data_hash"] is not None]
     counted = f"{sizes[0][0]} of {sizes[0][1]} training examples" if len(set(sizes)) == 1 else "Training examples"
     replicates = f", in each of {len(seeds)} seeds" if len(seeds) > 1 else ""
     return (
-        f"{counted} of {config['dataset']} ({_text.described_request(config)}) were unlearned from "
-        f"{_text.described_model(config)}{replicates}."
+        f"{counted} of {short(config['dataset'])} ({short(_text.described_request(config))}) were unlearned from "
+        f"{short(_text.described_model(config))}{replicates}."
     )
 
 
@@ -50,20 +50,17 @@ def _how_close(results: Results) -> str:
         f"The best point of the path{at}, is {_gap(results, 'mcu')} points from the retrained model (the mean over "
         "UA, RA, TA and MIA)"
     ]
-    pre = results.summary["config"]["pre"]
-    named = {pre: f"its start, {pre}, is {{}} away", "linear": "the best point of the straight line {}"}
-    parts += [words.format(_gap(results, m)) for m, words in named.items() if len(_table.values(results, m, "avg_gap"))]
+    pre, short = results.summary["config"]["pre"], _grids.short
+    known = {m: _gap(results, m) for m in (pre, "linear") if len(_table.values(results, m, "avg_gap"))}
+    parts += [f"its start, {short(pre)}, is {known[pre]} away"] if pre in known else []
+    parts += [f"the best point of the straight line {known['linear']}"] if "linear" in known else []
     competitors = [m for m in _table.methods_of(results) if _is_competitor(m, pre)]
     gaps = {m: _table.values(results, m, "avg_gap").mean() for m in competitors}
     gaps = {m: gap for m, gap in gaps.items() if gap == gap}
     if gaps:
         nearest = min(gaps, key=lambda m: gaps[m])
-        which = (
-            f"the nearest of {len(gaps)} other methods, {nearest},"
-            if len(gaps) > 1
-            else f"the other method, {nearest},"
-        )
-        parts.append(f"{which} {_gap(results, nearest)}")
+        which = f"the nearest of {len(gaps)} other methods" if len(gaps) > 1 else "the other method"
+        parts.append(f"{which}, {short(nearest)}, {_gap(results, nearest)}")
     return f"{parts[0]}; {', '.join(parts[1:])}." if parts[1:] else f"{parts[0]}."
 
 
