@@ -277,7 +277,8 @@ def _forget(random: np.random.Generator) -> Attack:
 def _recipe(random: np.random.Generator) -> Attack:
     there = pathlib.Path(models.__file__).parents[1] / "runs" / "recipes" / "digits_mlp.json"
     values = _json(random, json.loads(there.read_text()))
-    pathlib.Path("r.json").write_text(_sealed(values) if random.integers(4) else _text(random, json.dumps(values)))
+    content = _sealed(values) if random.integers(4) else _text(random, json.dumps(values))
+    pathlib.Path("r.json").write_bytes(content.encode("utf-8", "surrogatepass"))
     kind = _one(random, ("unlearn", "connect --grid seeds --methods npo finetune", "tune --methods npo --seeds 200"))
     return Attack([*kind.split(), "--recipe", "r.json", "--dry-run"], "a recipe")
 
