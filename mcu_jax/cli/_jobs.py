@@ -45,7 +45,7 @@ class Own:
     log: Annotated[
         str | None,
         Group("output"),
-        "A file to which what happens is appended, as JSON: one object a line (see the README).",
+        "A file to which what happens is appended, as JSON: one object a line.",
     ] = None
     tensorboard: Annotated[
         str | None,
@@ -54,7 +54,7 @@ class Own:
         "(needs tensorboardX).",
     ] = None
     no_compile_cache: Annotated[
-        bool, Group("devices"), "Keep no compiled code for later runs, and use none (see the README)."
+        bool, Group("devices"), "Keep no compiled code for later runs, and use none."
     ] = False
 
 

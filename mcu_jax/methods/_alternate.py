@@ -64,9 +64,7 @@ def _update(
     ascent_now = now._replace(key=ascent_key, updates=now.step + before if shared else before)
     descent_now = now._replace(key=descent_key, updates=now.step + after if shared else now.step)
     start = training.Descent(state.params, state.optimizers[0], state.running[0])
-    (params, first, away), _ = jax.lax.cond(
-        after > before, lambda: ascend(start, (forget,), ascent_now), lambda: (start, jnp.zeros(()))
-    )
+    params, first, away = jax.lax.cond(after > before, lambda: ascend(start, (forget,), ascent_now)[0], lambda: start)
     start = training.Descent(params, first if shared else state.optimizers[1], state.running[1])
     (params, last, towards), loss = descend(start, (retain,), descent_now)
     return State(params, (last,) if shared else (first, last), (away, towards)), loss
