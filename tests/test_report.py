@@ -157,7 +157,7 @@ def _figure_of(results, file, monkeypatch):
     """The figure that is saved, to look into its axes."""
     saved = []
     original = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda self, f: (saved.append(self), original(self, f)))
+    monkeypatch.setattr(Figure, "savefig", lambda self, f, **how: (saved.append(self), original(self, f, **how)))
     report.path_figure(report.collect(results), file)
     return saved[0]
 

@@ -38,7 +38,7 @@ def one_seed():
 def drawn(tmp_path, monkeypatch):
     """Gives the figure that would be saved, to look into its axes, without the time to paint it."""
     saved = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, file: saved.append(self))
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: saved.append(self))
 
     def draw(function, results):
         function(report.collect(results), tmp_path / "figure.png")
@@ -485,7 +485,7 @@ def test_sizes_without_a_barrier(drawn):
     ],
 )
 def test_write_draws_what_applies_and_gives_the_table(make, files, tmp_path, monkeypatch):
-    monkeypatch.setattr(Figure, "savefig", lambda self, file: file.write_bytes(b""))
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: file.write(b""))
     results = make()
     _tidy.write(tmp_path, results)
     assert report.write(tmp_path) == _table(results, 80)
