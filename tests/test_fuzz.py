@@ -42,7 +42,7 @@ REFUSED = [
     ("--device", "There are: cpu, gpu, tpu"),
     ("--config resolved.yaml", "resolved is written by a run, as `key: value` lines; given 3"),
     ("--config digests.yaml", "digests is written by a run, as `key: value` lines; given [1]"),
-    ("--config nul.yaml", "out has a NUL character"),
+    ("--config nul.yaml", "setting out holds a control character"),
     ("--config class.yaml", "there is no class '999"),
     ("--pre npo:", "given none in 'npo:'"),
     ("--model own.py", "FILE.py:NAME"),
