@@ -53,9 +53,7 @@ class Own:
         "A folder for event files of TensorBoard: losses as they fall, and at the end metrics along t, in thousandths "
         "(needs tensorboardX).",
     ] = None
-    no_compile_cache: Annotated[
-        bool, Group("devices"), "Keep no compiled code for later runs, and use none."
-    ] = False
+    no_compile_cache: Annotated[bool, Group("devices"), "Keep no compiled code for later runs, and use none."] = False
 
 
 def unlearn(arguments: list[str]) -> int:
