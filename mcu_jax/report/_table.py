@@ -85,14 +85,19 @@ def trained_paths(results: Results) -> list[dict[str, Any]]:
 
 
 def values(results: Results, method: str, column: str) -> Any:
-    """Of a method's models: a pandas `Series` by seed, without those that have no value."""
+    """Of a method's models: a pandas `Series` by seed, without those that have no value.
+
+    column: as the tidy table names a metric, or for a loss `split_loss`.
+    """
+    split, _, loss = column.partition("_")
     rows = results.table[(results.table.role == "model") & (results.table.subject == method)]
     if column == "t":
         return rows.groupby("replicate").t.first().dropna()
     if column == "seconds":
         counted = rows.metric.str.startswith("seconds_") & (rows.metric != "seconds_compile")
         return rows[counted].groupby("replicate").value.sum()
-    return rows[rows.metric == column].set_index("replicate").value.dropna()
+    of_column = (rows.split == split) & (rows.metric == loss) if loss == "loss" else rows.metric == column
+    return rows[of_column].set_index("replicate").value.dropna()
 
 
 def methods_of(results: Results) -> list[str]:

@@ -271,7 +271,7 @@ def seen_values(evaluation: Evaluation) -> dict[str, float]:
 
 
 def metric_values(evaluation: Evaluation) -> dict[str, float]:
-    """`traceable` and MIA, as fractions."""
+    """`traceable` and MIA, as fractions; losses in nats."""
     values = {name: float(value) for name, value in traceable(evaluation).items()}
     return {**values, "MIA": attack(evaluation)}
 
@@ -279,11 +279,12 @@ def metric_values(evaluation: Evaluation) -> dict[str, float]:
 @jax.jit
 def traceable(evaluation: Evaluation) -> dict[str, Any]:
     """The metrics that can be mapped over, by name: UA, RA, TA, accuracy on D_v, the distance of D_f from unseen
-    examples; where a class is forgotten, UA on its test examples.
+    examples, losses; where a class is forgotten, UA on its test examples.
     """
     values = {"UA": metrics.ua(evaluation), "RA": metrics.ra(evaluation), "TA": metrics.ta(evaluation)}
     values |= {"VA": metrics.accuracy(evaluation.validation)}
     values |= {"unseen_distance": metrics.unseen_distance(evaluation)}
+    values |= {f"{split}_loss": jnp.mean(getattr(evaluation, split).loss) for split in ("retain", "forget", "test")}
     return values if evaluation.forget_test is None else {**values, "UA_test": metrics.ua_test(evaluation)}
 
 

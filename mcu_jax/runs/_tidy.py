@@ -69,6 +69,7 @@ class Row(NamedTuple):
 
 _SPLITS = {"UA": "forget", "UA_test": "forget_test", "RA": "retain", "TA": "test", "MIA": "forget", "js": "forget"}
 _SPLITS |= {"zrf": "forget", "VA": "validation", "unseen_distance": "forget"}
+_LOSSES = ("retain_loss", "forget_loss", "test_loss")
 _SCORES = tuple(f"score_{rule}" for rule in rules.NAMES)
 _ALONG = ("t", "metrics")
 """Of a pair's entry: what is in the table alone."""
@@ -198,7 +199,7 @@ def _tuned(results: Mapping[str, Any]) -> Iterator[Row]:
 
 def _of_model(one: Row, row: Mapping[str, Any]) -> Iterator[Row]:
     diverged = row.get("diverged")
-    for name in (*_SPLITS, "avg_gap", *_SCORES):
+    for name in (*_SPLITS, *_LOSSES, "avg_gap", *_SCORES):
         # A number that does not apply has no row; one that a diverged method lacks has one, without a value.
         if row.get(name) is not None or (diverged is not None and name in row):
             yield one._replace(**_metric(name), value=row[name])

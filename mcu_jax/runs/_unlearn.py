@@ -17,7 +17,7 @@ from mcu_jax.runs import _along, _directory, _explore, _graph, _runner, _tasks, 
 from mcu_jax.runs._graph import Stage
 from mcu_jax.runs._unlearn_config import Resolved
 
-METRICS = ("UA", "UA_test", "RA", "TA", "MIA", "VA", "unseen_distance")
+METRICS = ("UA", "UA_test", "RA", "TA", "MIA", "VA", "unseen_distance", "retain_loss", "forget_loss", "test_loss")
 PATH, LINE = ("sweep", "choice of t"), ("sweep of the line", "choice of t on the line")
 """The stages that look at a path, and choose a point on it."""
 
