@@ -256,9 +256,10 @@ def test_tuning_and_several_runs_have_pages(tmp_path, run):
     other = page_runs.write(tmp_path / "other", page_runs.unlearned([7]))
     page = made(run, other, tuned, to=tmp_path / "all.html")
     side_by_side = page.data["several"]
-    assert [row["name"] for row in side_by_side["table"]["rows"]] == ["1 run", "2 other"]
+    assert [one["name"] for one in side_by_side] == ["1 run", "2 other"]
+    assert {"1 run", "2 other"} <= set(page.cells)
     mean = np.mean([p["UA"] for p in page_runs.unlearned()["paths"] if p["curve"] != "linear"], 0)
-    np.testing.assert_allclose(side_by_side["runs"][0]["UA"], 100 * mean, rtol=1e-4)
+    np.testing.assert_allclose(side_by_side[0]["UA"], 100 * mean, rtol=1e-4)
     assert "explorer" in page.data["runs"][0]
     many = made(run, *[other] * _page.WHOLE, to=tmp_path / "many.html")
     assert "explorer" not in many.data["runs"][0], "of many each is told in short"
