@@ -60,8 +60,16 @@ def model(read: Sequence[_read.Run]) -> dict[str, Any]:
     shown = [_run(i, run, whole) for i, run in enumerate(read)]
     several = _several.several(read) if len(read) > 1 else None
     title = shown[0]["title"] if len(shown) == 1 else f"{len(shown)} runs side by side"
-    data = {"runs": [run["sections"] for run in shown], "several": several}
+    sections = [_drawn({name: part for name, part in run["sections"].items() if name != "answer"}) for run in shown]
+    data = {"runs": sections, "several": several and several["runs"]}
     return {"title": title, "runs": shown, "several": several, "whole": whole, "most": WHOLE, "data": data}
+
+
+def _drawn(part: Any) -> Any:
+    """Without the tables, which the templates show and no script needs."""
+    if isinstance(part, dict):
+        return {name: _drawn(item) for name, item in part.items() if name not in ("table", "pictures")}
+    return [_drawn(item) for item in part] if isinstance(part, list) else part
 
 
 def _run(number: int, run: _read.Run, whole: bool) -> dict[str, Any]:

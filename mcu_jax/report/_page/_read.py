@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shlex
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ class Run(NamedTuple):
 
     kind: unlearn, connect or tune. config: the settings, from `config.yaml` or else from the results. config_text:
     that file as it stands. splits: of every forget set its file's name and sizes. details: the page's sections from
-    `details.json`. finished: (stages finished, stages).
+    `details.json`.
     """
 
     directory: pathlib.Path
@@ -33,7 +34,6 @@ class Run(NamedTuple):
     environment: Mapping[str, Any] | None
     splits: list[dict[str, Any]]
     details: dict[str, Any]
-    finished: tuple[int, int] | None
     missing: list[str]
 
     @property
@@ -43,7 +43,7 @@ class Run(NamedTuple):
     @property
     def command(self) -> str:
         """What finishes the run, or adds what it lacks."""
-        return f"mcu-jax {self.kind} --config {self.directory / 'config.yaml'}"
+        return f"mcu-jax {self.kind} --config {shlex.quote(str(self.directory / 'config.yaml'))}"
 
 
 def read_run(directory: str | os.PathLike[str]) -> Run:
@@ -57,7 +57,6 @@ def read_run(directory: str | os.PathLike[str]) -> Run:
     missing: list[str] = []
     config, config_text = _config(directory, missing)
     results = _read_results(directory, missing)
-    finished = _finished(directory)
     if results is not None:
         config = config or results.summary["config"]
     kind = str(results.summary["kind"] if results is not None else config.get("kind", "unlearn"))
@@ -70,10 +69,10 @@ def read_run(directory: str | os.PathLike[str]) -> Run:
         _environment(directory, missing),
         _splits(directory),
         _read_details(directory, missing) if kind == "unlearn" else {},
-        finished,
         missing,
     )
     if results is None:
+        finished = _finished(directory)
         told = "" if finished is None else f" ({finished[0]} of {text.plural(finished[1], 'stage')} finished)"
         missing.append(f"Without results{told} there are no numbers to show: `{run.command}` goes on with the run.")
     return run
@@ -145,6 +144,7 @@ def _splits(directory: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _finished(directory: pathlib.Path) -> tuple[int, int] | None:
+    """(stages finished, stages)."""
     try:
         places = json.loads((directory / "stages.json").read_text(encoding="utf-8"))
         places.pop("sha256", None)

@@ -29,7 +29,6 @@ def reproduce(run: _read.Run) -> dict[str, Any]:
         "hashes": list(hashes),
         "digests": list(dict(run.config.get("digests") or {}).items()),
         "splits": run.splits,
-        "commit": environment.get("commit"),
     }
 
 

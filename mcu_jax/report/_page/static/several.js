@@ -5,8 +5,8 @@
   if (several) {
     const section = document.getElementById("several");
     const rows = [...section.querySelector("tbody").rows];
-    const byName = new Map(several.runs.map((run, i) => [rows[i], run]));
-    let shown = several.runs;
+    const byName = new Map(several.map((run, i) => [rows[i], run]));
+    let shown = several;
     rows.forEach((row, i) => {
       const mark = kit.make("span", {class: "mark"});
       mark.style.background = kit.series(i);
@@ -26,7 +26,7 @@
     apply();
 
     function draw(width) {
-      const colour = (run) => kit.series(several.runs.indexOf(run));
+      const colour = (run) => kit.series(several.indexOf(run));
       const points = shown.flatMap((run) => run.t.map((t, i) => ({run, t, UA: run.UA[i], RA: run.RA[i]}))).filter((p) => p.UA !== null && p.RA !== null);
       const best = shown.map((run) => ({run, ...run.mcu})).filter((p) => p.UA !== null && p.RA !== null);
       const yardsticks = shown.map((run) => ({run, ...run.retrain})).filter((p) => p.UA !== null && p.RA !== null);
