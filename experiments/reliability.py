@@ -54,6 +54,8 @@ def read(directory: pathlib.Path, file: pathlib.Path) -> Any:
     if part[0] == "stages":
         place = directory / part[0] / part[1]
         return checkpoint.read_meta(place), checkpoint.digest(checkpoint.load(place))
+    if file.name == "details.json":
+        return runs.read_details(directory)
     if file.name == "results.csv":
         return runs.read_table(directory).to_csv()
     if damage := runs.state(directory).damaged:

@@ -71,7 +71,12 @@ def spec(given: str, options: Mapping[str, Any]) -> str:
 
 def _written(value: Any) -> str:
     """As `parse` reads it back, which takes every number for a float."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST_WHOLE
+    return str(int(value)) if whole else str(value)
+
+
+_LARGEST_WHOLE = 1e16
+"""From here on Python writes a float by its exponent, and so do we."""
 
 
 class _Option(NamedTuple):

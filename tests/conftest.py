@@ -41,10 +41,15 @@ from mcu_jax.base import Problem
 
 @pytest.fixture(scope="module", autouse=True)
 def few_compiled_programs() -> Iterator[None]:
-    """Each holds memory maps, of which Linux gives a process 65,530; where they run out the compiler crashes."""
+    """Each holds memory, and memory maps, of which Linux gives a process 65,530; where they run out the compiler
+    crashes.
+    """
     yield
-    maps = pathlib.Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+    maps, pages = pathlib.Path("/proc/self/maps"), pathlib.Path("/proc/self/statm")
+    if not maps.exists():
+        return
+    resident = int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    if maps.read_bytes().count(b"\n") > 20_000 or resident > 3 * 2**30:
         jax.clear_caches()
         gc.collect()
 

@@ -73,12 +73,12 @@ def test_states_of_runs(
     assert {name: run["state"] for name, run in found.items()} == {
         "whole": "finished", "half": "unfinished", "b\x1bad": "damaged", "worse": "damaged"
     }  # fmt: skip
-    assert (found["half"]["finished"], found["half"]["stages"]) == (35, 36)
+    assert found["half"]["finished"] == found["half"]["stages"] - 1 > 30
     assert {run["kind"] for run in found.values()} == {"unlearn"}
     assert found["b\x1bad"]["why"] == "results.json is not as it was written"
     assert cli.run(["runs"]) == 0
     shown = capsys.readouterr().out
-    assert "35 of 36 stages" in shown
+    assert f"{found['half']['finished']} of {found['half']['stages']} stages" in shown
     assert "results.json cannot be read (JSONDecodeError)" in shown
     assert "\x1b" not in shown
 

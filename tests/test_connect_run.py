@@ -18,7 +18,7 @@ import pytest
 from conftest import CONNECTED, SMALL, problem_of, with_values
 
 from mcu_jax import alignment, checkpoint, chunks, datasets, models, report, runs, trees
-from mcu_jax.runs import _along, _connect, _connect_config, _graph, _jobs, _recipes, _runner, _stages, _tasks
+from mcu_jax.runs import _along, _connect, _connect_config, _files, _graph, _jobs, _recipes, _runner, _stages, _tasks
 
 pytestmark = pytest.mark.usefixtures("kept_compilations")
 
@@ -247,7 +247,7 @@ def test_the_model_of_mcu_is_read_from_either_job(connected: runs.Run, tmp_path:
     index = json.loads((connected.directory / "stages.json").read_text())
     for name, place in index["npo"].items():
         index["npo"][name] = str((connected.directory / place).resolve())
-    (tmp_path / "stages.json").write_text(json.dumps({"mcu:pre=npo": index["npo"]}))
+    _files.write_json(tmp_path / "stages.json", {"mcu:pre=npo": index["npo"]})
     found = runs.load(tmp_path, seed=0, stage="mcu:pre=npo")
     assert float(optax.tree.norm(optax.tree.sub(found, runs.load(connected.directory, seed=0, stage="npo")))) == 0
 

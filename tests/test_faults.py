@@ -335,7 +335,7 @@ def test_nothing_is_written_through_a_link(run: pathlib.Path, finished: runs.Run
     _stages.save_loop(run / "stages" / "x.partial" / "loop-0", {}, {})
     (run / _directory.LOCK).unlink()
     (run / _directory.LOCK).symlink_to(mine / "file")
-    with pytest.raises(runs.ConfigError, match=r"\.lock: .*; choose another place"):
+    with pytest.raises(runs.ConfigError, match=r"symbolic links; choose another place"):
         again(run)
     (run / _directory.LOCK).unlink()
     for name in ("splits", "stages"):

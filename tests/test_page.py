@@ -240,7 +240,7 @@ def test_what_is_no_run_and_what_is_no_place_are_refused(tmp_path, run):
     refused("a page of 2 runs needs a place: give --to FILE.html", [run, run])
     mine = tmp_path / "mine.html"
     mine.write_text("<!doctype html>")
-    refused("mine.html is there already, and is no page of `mcu-jax report`", run, mine)
+    refused("is there already, and is no page of `mcu-jax report`", run, mine)
     refused("is there already", run, tmp_path)
     refused("there is no folder", run, tmp_path / "none" / "a.html")
     mine.unlink()

@@ -145,6 +145,11 @@ def test_settings_of_methods_are_checked_where_they_enter(spec: str, message: st
         registry.bind(getattr(methods, name), options, f"method {name}")
 
 
+@pytest.mark.parametrize("value", [1e30, 1e16, 100.0, 0.1, 3, "adam"])
+def test_what_is_written_is_read_back(value: Any) -> None:
+    assert registry.parse(registry.spec("npo", {"lr": value})) == ("npo", {"lr": value})
+
+
 NAMED = [(module, name) for module in (methods, optimizers, curricula, models, augmentations) for name in module.NAMES]
 
 
