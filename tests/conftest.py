@@ -255,16 +255,17 @@ def with_values(run: runs.Run) -> dict[str, Any]:
     """Its results, with the values along paths put back from the long table."""
     table, results = runs.read_table(run.directory), copy.deepcopy(run.results)
     along = table[table.t.notna() & (table.role != "model")]
+    named = along.metric.where(~along.metric.isin(["loss", "accuracy"]), along.split + "_" + along.metric)
+    along = along.assign(name=named)
     for path in results.get("paths", ()):
         subject = "linear" if path["curve"] == "linear" else "mcu"
         here = along[(along.replicate == path["seed"]) & (along.subject == subject)]
-        path |= {metric: rows.value.tolist() for metric, rows in here.groupby("metric")}
+        path |= {metric: rows.value.tolist() for metric, rows in here.groupby("name")}
         path["t"] = here.t[here.metric == "RA"].tolist()
     for pair in results.get("pairs", ()):
         here = along[(along.replicate == pair["seed"]) & (along.curve == pair["curve"]) & (along.role == pair["role"])]
         here = here[(here.a == pair["a"]["label"]) & (here.b == pair["b"]["label"])]
-        names = here.metric.where(~here.metric.isin(["loss", "accuracy"]), here.split + "_" + here.metric)
-        pair["metrics"] = {name: rows.value.tolist() for name, rows in here.groupby(names)}
+        pair["metrics"] = {name: rows.value.tolist() for name, rows in here.groupby("name")}
         pair["t"] = here.t[here.metric == "js"].tolist()
     return results
 

@@ -300,7 +300,7 @@ def test_leaves_are_told_in_the_order_of_their_use(digits: datasets.Data) -> Non
     assert len(set(found)) == len(found)
     assert found != sorted(found)
     assert found[0] == "conv1/kernel"
-    assert found[1].startswith("stage0_block0/BatchNorm_0")
+    assert found[1].startswith("layer1_0/bn1")
     assert found[-2:] == ["head/kernel", "head/bias"]
-    assert set(found[-4:-2]) == {"BatchNorm_0/scale", "BatchNorm_0/bias"}
+    assert set(found[-4:-2]) == {"bn/scale", "bn/bias"}
     assert order(models.in_bfloat16(preresnet)) == found

@@ -86,6 +86,9 @@ CHOSEN = ("linear", "mcu", "linear:rule=distribution", "mcu:rule=distribution")
 """Rows of points on the line and on the path, where the run's own rule is that of accuracies."""
 
 
+LOSSES = ("retain_loss", "forget_loss", "test_loss")
+
+
 def own_methods(pre: str, *baselines: str) -> list[str]:
     return ["original", "retrain", pre, *CHOSEN, *baselines]
 
@@ -98,8 +101,8 @@ def check_schema(results: dict[str, Any], methods: list[str], *, class_wise: boo
     for row in results["rows"]:
         kept = ["mask_keep"] if row["method"].startswith("mcu:") and row["method"] not in CHOSEN else []
         assert list(row) == [
-            "method", "seed", "t", "rule", "UA", "UA_test", "RA", "TA", "MIA", "VA", "unseen_distance", "avg_gap",
-            *SCORES, "seconds", *kept,
+            "method", "seed", "t", "rule", "UA", "UA_test", "RA", "TA", "MIA", "VA", "unseen_distance", *LOSSES,
+            "avg_gap", *SCORES, "seconds", *kept,
         ]  # fmt: skip
         assert (row["t"] is None) == (row["rule"] is None)
         assert all(0 <= row[name] <= 1 for name in kept)
@@ -109,6 +112,7 @@ def check_schema(results: dict[str, Any], methods: list[str], *, class_wise: boo
         for name in (*METRICS, "VA", "unseen_distance", "avg_gap", *SCORES, *(["UA_test"] if class_wise else [])):
             assert type(row[name]) is float
             assert 0 <= row[name] <= 1, name
+        assert all(type(row[name]) is float and row[name] >= 0 for name in LOSSES)
         assert "compile" in row["seconds"]
         assert len(row["seconds"]) > 1
         assert all(type(value) is float and value >= 0 for value in row["seconds"].values())
@@ -122,9 +126,9 @@ def check_schema(results: dict[str, Any], methods: list[str], *, class_wise: boo
     assert [(path["seed"], path["curve"]) for path in results["paths"]] == list(itertools.product(seeds, kinds))
     tolerance = 0.25 / (1 if class_wise else round(0.2 * results["config"]["train_size"]))
     for path in results["paths"]:
-        assert set(path) - {"UA_test"} == {
-            "seed", "curve", "t", *METRICS, "VA", "unseen_distance", *SCORES, "targets", "chosen", "effective_region",
-            "effective_region_retrain", "mask",
+        of_points = {*METRICS, "VA", "unseen_distance", *LOSSES, *SCORES}
+        assert set(path) - {"UA_test"} == of_points | {
+            "seed", "curve", "t", "targets", "chosen", "effective_region", "effective_region_retrain", "mask",
         }  # fmt: skip
         assert ("UA_test" in path) == class_wise
         assert path["t"] == pytest.approx(np.linspace(0, 1, points), abs=1e-6)
