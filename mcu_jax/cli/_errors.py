@@ -25,7 +25,8 @@ def told(error: Exception) -> int | None:
         why = " ".join(str(error).split())[:LONGEST_CAUSE] or "MemoryError"
         return _messages.fail(
             f"the memory is too small ({why}). Ask for a smaller model, fewer seeds at a time or smaller batches; on a "
-            "GPU or TPU also for --precision bfloat16, or a deep network with remat=true; what was finished is kept",
+            "GPU or TPU also for --precision bfloat16, or a deep network with remat=true, and on several for --mesh "
+            "fsdp=N, which shares the parameters out; what was finished is kept",
             1,
         )
     if isinstance(error, jax.errors.JaxRuntimeError) and sharding.are_several():
