@@ -15,7 +15,6 @@ from mcu_jax.report._page import _details
 from mcu_jax.runs import _files
 
 DETAILS = "details.json"
-DETAILS_SCHEMA = 1
 
 
 class Run(NamedTuple):
@@ -156,15 +155,12 @@ def _finished(directory: pathlib.Path) -> tuple[int, int] | None:
 
 def _read_details(directory: pathlib.Path, missing: list[str]) -> dict[str, Any]:
     try:
-        details = _files.read_json(directory / DETAILS)
-        if details.get("schema") == DETAILS_SCHEMA:
-            return _details.sections(details)
-        why = f"{DETAILS}: expected schema {DETAILS_SCHEMA}, found {text.show(details.get('schema'))}"
+        return _details.sections(runs.read_details(directory))
     except OSError:
         why = f"There is no {DETAILS}, which older versions did not write"
-    except _files.DamagedFileError as error:
+    except ValueError as error:
         why = str(error)
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
         why = f"{DETAILS} is not as a run writes it ({type(error).__name__}: {error})"
     missing.append(f"{why}: distributions, pictures, mask and history are left out; the run's command writes it.")
     return _details.sections(None)
