@@ -292,7 +292,7 @@ def test_what_was_not_measured_is_left_out(one_seed):
 def test_curves_show_the_median_and_the_retrained_model(pair, drawn):
     figure = drawn(report.curves_figure, pair)
     axes = {axis.get_title(loc="left"): axis for axis in figure.axes if axis.get_title(loc="left")}
-    names = {panel.title: panel for panel in _connect_figure._PANELS}
+    names = {panel.title: panel for panel in _connect_figure.PANELS}
     assert list(axes) == list(names)
     for title, axis in axes.items():
         name, scale = names[title].name, names[title].scale
