@@ -3,7 +3,6 @@
 import base64
 import csv
 import io
-import itertools
 import re
 import shutil
 import xml.etree.ElementTree
@@ -63,20 +62,22 @@ def test_runs_have_the_figures_of_their_kind(sections):
     assert known["tune"] == ["seconds"]
     assert {"matrix", "curves", "barriers"} <= set(known["connect"])
     assert "sizes" in known["sizes"]
-    every = [*itertools.chain(*known.values()), "controls", "pareto"]
-    assert set(report.FIGURES) == set(every)
+    assert set(report.FIGURES) == {name for names in known.values() for name in names} | {"pareto"}
 
 
-@pytest.mark.parametrize("width", _chart.WIDTHS)
-def test_every_figure_is_painted(sections, width, monkeypatch):
-    """Whatever is in it lies on the paper, in a format of its own turn."""
+KINDS = {"matrix": "connect", "curves": "connect", "barriers": "connect", "controls": "connect", "sizes": "sizes"}
+
+
+@pytest.mark.parametrize(("place", "name"), list(enumerate(sorted({*report.FIGURES} - {"pareto"}))))
+def test_every_figure_is_painted(sections, place, name, monkeypatch):
+    """Of every name one format and width, in turn, which takes time; its data for both."""
     monkeypatch.setattr(_chart, "DOTS", 40)
-    endings = itertools.cycle(STARTS)
-    kinds = {"matrix": "connect", "curves": "connect", "barriers": "connect", "sizes": "sizes"}
-    for name in set(report.FIGURES) - {"controls", "pareto"}:
-        each, ending = chart(sections[kinds.get(name, "unlearn")], name, width=width), next(endings)
-        assert _chart.painted(each, _chart.WIDTHS[width], ending).startswith(STARTS[ending]), name
-        assert {len(row) for row in each.rows} == {len(each.heads)}, name
+    ending = list(STARTS)[place % 3]
+    for i, (width, inches) in enumerate(_chart.WIDTHS.items()):
+        each = chart(sections[KINDS.get(name, "unlearn")], name, width=width)
+        assert {len(row) for row in each.rows} == {len(each.heads)}
+        if place % 2 == i:
+            assert _chart.painted(each, inches, ending).startswith(STARTS[ending])
 
 
 def test_equal_data_give_equal_files_whatever_matplotlibrc_says(sections, monkeypatch):
@@ -215,12 +216,12 @@ def test_what_is_refused(made, sections, tmp_path, monkeypatch):
 
 def test_the_command(made, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert cli.run(["figure", str(made["unlearn"])]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()][:2] == ["path", "losses"]
-    command = ["figure", "mask", str(made["unlearn"])]
+    assert cli.run(["figure", str(made["tune"])]) == 0
+    assert capsys.readouterr().out == "seconds  where the seconds went\n"
+    command = ["figure", "seconds", str(made["tune"])]
     assert cli.run(command) == 0
-    assert (tmp_path / "mask.pdf").read_bytes().startswith(STARTS["pdf"])
-    assert (tmp_path / "mask.csv").read_text().startswith("layer,shape,parameters,")
+    assert (tmp_path / "seconds.pdf").read_bytes().startswith(STARTS["pdf"])
+    assert (tmp_path / "seconds.csv").read_text().startswith("of,part,time (s)\n")
     assert cli.run(command) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert cli.run([*command, "--overwrite", "--width", "page"]) == 0
@@ -239,6 +240,8 @@ def test_notebooks_show_a_table(made, tmp_path):
         run = runs.Run(made[kind], results.summary)
         assert run._repr_html_().startswith(shown)
         assert len(repr(run)) < 200
+    summary = report.read(made["unlearn"]).summary
+    assert "avg_gap" in runs.Run(tmp_path / "gone", summary)._repr_html_()
     hostile = page_runs.unlearned([0, 1])
     for row in hostile["rows"]:
         row["method"] = page_runs.HOSTILE[0] if row["method"] == "finetune" else row["method"]

@@ -21,8 +21,18 @@ _TABLES = {
 
 def of_run(directory: pathlib.Path, results: Mapping[str, Any]) -> str:
     """Of a run, or of the part of it that was asked for."""
-    table = shown(lambda: _results.part(_results.read(directory), results), "No results can be read of this run.")
+    table = shown(lambda: _found(directory, results), "No results can be read of this run.")
     return f"{table}<p>{html.escape(text.plain(directory))}</p>"
+
+
+def _found(directory: pathlib.Path, results: Mapping[str, Any]) -> Results:
+    try:
+        return _results.part(_results.read(directory), results)
+    except (
+        OSError,
+        ValueError,
+    ):  # the directory went away: the values along paths, which no table needs, are there only
+        return _results.collect({**results, "paths": []} if "paths" in results else results)
 
 
 def shown(get: Callable[[], Results], instead: str) -> str:

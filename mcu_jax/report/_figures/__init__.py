@@ -56,16 +56,6 @@ def _of(section: str, says: str, chart: Callable[..., Chart]) -> _Figure:
     )
 
 
-def _of_seeds(section: str, says: str, chart: Callable[..., Chart]) -> _Figure:
-    """What can show one seed of a section that is a list of them."""
-    return _Figure(
-        says,
-        lambda sections: sections.get(section),
-        lambda sections, choice: chart(sections[section], choice.width, choice.seed),
-        lambda sections: [each["seed"] for each in sections[section]],
-    )
-
-
 def _curves(sections: Sections, choice: _Choice) -> Chart:
     paths = {path["label"]: path for path in reversed(sections["curves"]["paths"])}
     # The dash between two names is on few keyboards.
@@ -95,7 +85,12 @@ _FIGURES = {
         ),
         lambda sections: [each["seed"] for each in sections["views"] if each["examples"]],
     ),
-    "plane": _of_seeds("plane", "losses in the plane of the path's control points", _details.plane),
+    "plane": _Figure(
+        "losses in the plane of the path's control points",
+        lambda sections: sections.get("plane"),
+        lambda sections, choice: _details.plane(sections["plane"], choice.width, choice.seed),
+        lambda sections: [each["seed"] for each in sections["plane"]],
+    ),
     "mask": _of("mask", "share of every layer that is trained", _details.mask),
     "history": _Figure(
         "loss, penalty and t along the steps of training",

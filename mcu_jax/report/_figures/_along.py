@@ -57,8 +57,7 @@ def _series(metric: Mapping[str, Any], name: str, seed: int | None) -> list[list
 def _rule(along: Mapping[str, Any], seed: int | None) -> tuple[list[float], list[Any]]:
     """(t* of every seed shown, the effective region)."""
     rule = along["rules"][along["rule"]]
-    best = rule["best"] if seed is None else [rule["best"][seed]]
-    return [t for t in best if t is not None], rule["common"] if seed is None else rule["regions"][seed]
+    return (rule["best"], rule["common"]) if seed is None else ([rule["best"][seed]], rule["regions"][seed])
 
 
 def _panel(
@@ -81,10 +80,9 @@ def _panel(
         seen.append(_chart.floats(line[0]))
         handles["straight line"] = axis.plot(t, seen[-1], color=_style.GREY, linewidth=0.9, zorder=2)[0]
     best, regions = _rule(along, seed)
-    if best:
-        handles["t*" + ", a tick a seed" * several] = axis.axvline(
-            float(np.median(best)), color=_style.BLACK, linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=5
-        )
+    handles["t*" + ", a tick a seed" * several] = axis.axvline(
+        float(np.median(best)), color=_style.BLACK, linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=5
+    )
     if several:
         # Just above the lower edge, whatever the range of the metric.
         axis.plot(best, [0.035] * len(best), "|", color=_style.BLACK, markersize=5, markeredgewidth=0.7,
@@ -113,7 +111,7 @@ def _data(along: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], seed: 
     best, regions = _rule(along, seed)
     seeds = along["seeds"] if seed is None else [along["seeds"][seed]]
     nothing = [None] * len(names)
-    rows += [[None, f"t*, seed {s}", t, *nothing] for s, t in zip(seeds, best, strict=False)]
+    rows += [[None, f"t*, seed {s}", t, *nothing] for s, t in zip(seeds, best, strict=True)]
     for edges in regions:
         rows += [[None, f"effective region, {end}", t, *nothing] for end, t in zip(("from", "to"), edges, strict=True)]
     return ["metric", "series", "t", *(f"{name} ({unit})" for name in names)], rows
