@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mcu_jax.report import _connect_barriers, _style
+from mcu_jax.report import _connect_barriers, _connect_matrix, _style
 from mcu_jax.report._figures import _chart
 from mcu_jax.report._figures._chart import Chart
 
@@ -23,19 +23,12 @@ def matrix(of: Mapping[str, Any], width: str) -> Chart:
 
     def draw(figure: Any) -> None:
         tree, axis = figure.subplots(2, 1, height_ratios=[0.5, cell * n], sharex=True)
-        image = _draw_cells(axis, values, numbers=cell > 0.2)
+        image = _connect_matrix.draw_cells(axis, values, 6.0 if cell > 0.2 else None)
         axis.set_xticks(range(n), labels, rotation=45, ha="right", rotation_mode="anchor")
         axis.set_yticks(range(n), labels)
-        axis.tick_params(length=0)
-        axis.spines[:].set_visible(False)
-        for line in of["tree"]:
-            tree.plot(line["x"], line["y"], color=_style.GREY, linewidth=0.9)
-        tree.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0.0)), np.square))
-        tree.set_ylim(bottom=0.0)
+        _connect_matrix.draw_tree(tree, [(line["x"], line["y"]) for line in of["tree"]])
         tree.locator_params(axis="y", nbins=2)
         tree.set_ylabel("joined at")
-        tree.tick_params(bottom=False, labelbottom=False)
-        tree.spines[["top", "right", "bottom"]].set_visible(False)
         bar = figure.colorbar(image, ax=axis, shrink=0.8, pad=0.02, aspect=18)
         bar.set_label("accuracy barrier (points)")
         bar.outline.set_visible(False)
@@ -47,25 +40,6 @@ def matrix(of: Mapping[str, Any], width: str) -> Chart:
     ]
     height = 0.7 + cell * n + 0.047 * longest
     return Chart(height, draw, ["a", "b", f"accuracy barrier, {of['curve']}, mean (points)"], rows)
-
-
-def _draw_cells(axis: Any, values: Any, *, numbers: bool) -> Any:
-    from matplotlib import colors
-    from matplotlib.patches import Rectangle
-
-    n = len(values)
-    # By square roots: one method far from all others would leave the rest without contrast.
-    norm = colors.PowerNorm(0.5, 0.0, np.max(values[np.isfinite(values)], initial=1.0))
-    image = axis.imshow(np.ma.masked_invalid(values), cmap="YlGnBu", norm=norm, aspect="auto")
-    for i, j in np.ndindex(n, n):
-        if numbers:
-            known = np.isfinite(values[i, j])
-            colour = "white" if known and norm(values[i, j]) > 0.55 else "black"
-            axis.text(j, i, f"{values[i, j]:.1f}" if known else "–", ha="center", va="center", fontsize=6, color=colour)
-        if i == j:
-            frame = Rectangle((i - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor=_style.BLACK, linewidth=0.9)
-            axis.add_patch(frame)
-    return image
 
 
 def curves(of: Mapping[str, Any], path: Mapping[str, Any], width: str) -> Chart:
