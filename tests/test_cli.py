@@ -155,7 +155,7 @@ def test_a_configuration_of_another_command_is_refused(connected: runs.Run, caps
     [
         (
             ["unlern"],
-            "no command 'unlern'; did you mean 'unlearn'? There are: unlearn, connect, tune, report, export, list, ru",
+            "no command 'unlern'; did you mean 'unlearn'? There are: unlearn, connect, tune, report, figure, export",
         ),
         (["--quiet"], "no command '--quiet'"),
         (["--version", "3"], "no command '--version'"),

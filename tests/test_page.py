@@ -137,7 +137,7 @@ def test_hostile_text_is_text(tmp_path):
         for row in results["rows"]:
             row["method"] = f"start {texts[5]}" if row["method"] == page_runs.test_report.PRE else row["method"]
         results["rows"] += [{**row, "method": text} for row in results["rows"] if row["method"] == "finetune"
-                            for text in texts]  # fmt: skip
+                            for text in texts if text != texts[5]]  # fmt: skip
         extra = page_runs.details([0, 1], classes=texts)
         for each in extra["mask"]:
             each["layers"] += [{**each["layers"][0], "name": text} for text in texts]

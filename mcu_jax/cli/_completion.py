@@ -7,7 +7,7 @@ import typing
 from typing import Annotated, Any
 
 from mcu_jax import registry, runs, text
-from mcu_jax.cli import _export, _flags, _jobs, _messages, _report
+from mcu_jax.cli import _export, _figure, _flags, _jobs, _messages, _report
 
 SHELLS = ("bash", "zsh", "tcsh", "fish")
 
@@ -27,6 +27,7 @@ FLAGS: dict[str, tuple[type, ...]] = {
     "connect": (runs.ConnectConfig, _jobs.Own),
     "tune": (runs.TuneConfig, _jobs.Own),
     "report": (_report.Report,),
+    "figure": (_figure.Figure,),
     "export": (_export.Export,),
     "list": (_Plain,),
     "runs": (_Runs,),

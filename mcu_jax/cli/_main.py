@@ -20,6 +20,9 @@ USAGE = """mcu-jax: machine unlearning through mode connectivity
                               tune methods alike, on seeds of their own, and write a recipe file for --recipe
   mcu-jax report RUN… [--to FILE.html]
                               a page of a run, or of several side by side, to open in a browser
+  mcu-jax figure NAME RUN [--to FILE.pdf] [--width page]
+                              one chart of that page as PDF, SVG or PNG for a paper, and its data; without NAME which
+                              there are
   mcu-jax export RUN --to DIR [--seed 0] [--t best | --method npo]
                               a model of a run as a checkpoint that plain orbax reads
   mcu-jax runs [DIR …] [--json]
@@ -41,6 +44,7 @@ COMMANDS = {
     "connect": "_jobs.connect",
     "tune": "_jobs.tune",
     "report": "_report.report",
+    "figure": "_figure.figure",
     "export": "_export.export",
     "list": "_list.names",
     "runs": "_runs.table",

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from mcu_jax.report import _text
+from mcu_jax.report import _results, _text
 from mcu_jax.report._connect_barriers import barriers_figure
 from mcu_jax.report._connect_figure import curves_figure
 from mcu_jax.report._connect_matrix import matrix_figure
@@ -15,23 +15,23 @@ from mcu_jax.report._connect_sizes import sizes_figure
 from mcu_jax.report._connect_table import connect_table
 from mcu_jax.report._difference import difference
 from mcu_jax.report._figure import path_figure
+from mcu_jax.report._figures import NAMES as FIGURES
+from mcu_jax.report._figures import figure, figures
 from mcu_jax.report._page import page
 from mcu_jax.report._results import Results, collect, read
 from mcu_jax.report._table import trained_paths, unlearn_table
 from mcu_jax.report._tune_table import tune_table
 
 __all__ = [
+    "FIGURES",
     "Results",
-    "barriers_figure",
     "collect",
     "connect_table",
-    "curves_figure",
     "difference",
-    "matrix_figure",
+    "figure",
+    "figures",
     "page",
-    "path_figure",
     "read",
-    "sizes_figure",
     "tune_table",
     "unlearn_table",
     "write",
@@ -52,9 +52,9 @@ def write(
     if results.summary["kind"] == "unlearn":
         if trained_paths(results):  # none where every start diverged
             path_figure(results, directory / "path.png")
-        return unlearn_table(_part(results, shown), width)
+        return unlearn_table(_results.part(results, shown), width)
     if results.summary["kind"] == "tune":
-        return tune_table(_part(results, shown), width)
+        return tune_table(_results.part(results, shown), width)
     grid = results.summary["config"]["grid"]
     curves_figure(results, directory / "curves.png")
     if results.summary["clusters"]:
@@ -63,10 +63,4 @@ def write(
         sizes_figure(results, directory / "sizes.png")
     elif grid != "methods":
         barriers_figure(results, directory / "barriers.png")
-    return connect_table(_part(results, shown), width)
-
-
-def _part(results: Results, shown: Mapping[str, Any] | None) -> Results:
-    if shown is None:
-        return results
-    return Results(dict(shown), results.table[results.table.replicate.isin(shown["config"]["seeds"])])
+    return connect_table(_results.part(results, shown), width)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,14 @@ def matrix_figure(results: Results, file: str | os.PathLike[str]) -> None:
     side = max(3.4, 0.62 * n)
     with _style.paper(file, side + 2.6, side + 2.4) as figure:
         tree, map_ = figure.subplots(2, 1, height_ratios=[1, max(2.5, 0.55 * n)], sharex=True)
-        image = _draw_map(map_, matrix, order)
-        _draw_tree(tree, tree_lines)
+        image = draw_cells(map_, matrix, 8.0)
+        map_.set_xticks(range(n), order, rotation=40, ha="right", rotation_mode="anchor")
+        map_.set_yticks(range(n), order)
+        map_.tick_params(labelsize=9)
+        map_.set_xlabel("mean over seeds; framed: the seed floor, two runs of one method", fontsize=9)
+        draw_tree(tree, tree_lines)
+        tree.set_ylabel("joined at\n(points)", fontsize=9)
+        tree.tick_params(labelsize=9)
         bar = figure.colorbar(image, ax=map_, shrink=0.8, pad=0.02)
         bar.set_label("accuracy barrier (points, 0 is best)", fontsize=9)
         bar.ax.tick_params(labelsize=9)
@@ -46,11 +52,14 @@ def clustered(results: Results) -> tuple[list[str], np.ndarray, list[tuple[np.nd
     return order, matrix, lines
 
 
-def _draw_map(axis: Any, matrix: np.ndarray, order: list[str]) -> Any:
+def draw_cells(axis: Any, matrix: np.ndarray, size: float | None) -> Any:
+    """The heat map, of which the diagonal is framed: what a colour bar needs. size: of its numbers in points, None for
+    none.
+    """
     from matplotlib import colors
     from matplotlib.patches import Rectangle
 
-    n = len(order)
+    n = len(matrix)
     top = np.max(matrix[np.isfinite(matrix)], initial=1.0)
     # Cells are centred on whole numbers, without a forced aspect, so that the tree above shares their columns.
     # By square roots: one method far from all others would leave the rest without contrast.
@@ -60,22 +69,19 @@ def _draw_map(axis: Any, matrix: np.ndarray, order: list[str]) -> Any:
         value = matrix[i, j]
         text = f"{value:.1f}" if np.isfinite(value) else "–"
         colour = "white" if np.isfinite(value) and norm(value) > 0.55 else "black"
-        axis.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
+        if size is not None:
+            axis.text(j, i, text, ha="center", va="center", fontsize=size, color=colour)
     for i in range(n):
-        axis.add_patch(Rectangle((i - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor=_style.BLACK, linewidth=1.4))
-    axis.set_xticks(range(n), order, rotation=40, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(n), order)
-    axis.tick_params(labelsize=9, length=0)
+        axis.add_patch(Rectangle((i - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor=_style.BLACK, linewidth=1.1))
+    axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    axis.set_xlabel("mean over seeds; framed: the seed floor, two runs of one method", fontsize=9)
     return image
 
 
-def _draw_tree(axis: Any, lines: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+def draw_tree(axis: Any, lines: Iterable[tuple[Any, Any]]) -> None:
     for x, y in lines:
-        axis.plot(x, y, color=_style.GREY, linewidth=1.2)
+        axis.plot(x, y, color=_style.GREY, linewidth=1.1)
     axis.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
     axis.set_ylim(bottom=0.0)
-    axis.set_ylabel("joined at\n(points)", fontsize=9)
-    axis.tick_params(labelsize=9, bottom=False, labelbottom=False)
+    axis.tick_params(bottom=False, labelbottom=False)
     axis.spines[["top", "right", "bottom"]].set_visible(False)

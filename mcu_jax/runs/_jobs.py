@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -79,6 +80,15 @@ class Run(NamedTuple):
     results: dict[str, Any]
     failures: tuple[_stages.Diverged, ...] = ()
     recipe: pathlib.Path | None = None
+
+    def __repr__(self) -> str:
+        diverged = f", {text.plural(len(self.failures), 'failure')}" if self.failures else ""
+        return f"Run({text.show(self.results.get('kind'))}, {text.plain(self.directory)!r}{diverged})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: its table."""
+        # Reports read runs, which import none of them: this one is asked for by name, where somebody looks.
+        return importlib.import_module("mcu_jax.report._notebook").of_run(self.directory, self.results)
 
 
 def unlearn(

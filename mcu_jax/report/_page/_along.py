@@ -40,7 +40,7 @@ METRICS = (
 
 
 def along(results: Results) -> dict[str, Any] | None:
-    """None where no path was trained. Medians and bands are `report.path_figure`'s."""
+    """None where no path was trained. Medians and bands are those of `path.png`."""
     trained = _table.trained_paths(results)
     rows = _results.named(results.table[results.table.role == "path"])
     if not trained or not len(rows[rows.subject == "mcu"]):

@@ -158,7 +158,7 @@ def _cell(value: float | None) -> str:
 
 
 def _barriers(results: Results, groups: Sequence[Group]) -> dict[str, Any] | None:
-    """Of every path: a dot a seed, mean and interval, as `report.barriers_figure` draws them."""
+    """Of every path: a dot a seed, mean and interval, as `barriers.png` of the run shows them."""
     groups = _few(groups)
     if not groups:
         return None
@@ -195,7 +195,7 @@ def _barriers(results: Results, groups: Sequence[Group]) -> dict[str, Any] | Non
 
 
 def _sizes(results: Results, floors: Sequence[Group], pairs: Sequence[Group]) -> dict[str, Any] | None:
-    """Barriers by the size of the forget set, as `report.sizes_figure` draws them."""
+    """Barriers by the size of the forget set, as `sizes.png` of the run shows them."""
     if results.summary["config"].get("grid") != "sizes":
         return None
     points: list[dict[str, Any]] = []

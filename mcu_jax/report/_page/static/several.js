@@ -38,7 +38,7 @@
         marks: [
           Plot.line(points, {x: "UA", y: "RA", z: "run", stroke: (d) => colour(d.run), strokeOpacity: 0.25}),
           Plot.dot(points, {x: "UA", y: "RA", r: 1.6, fill: (d) => colour(d.run), fillOpacity: 0.55}),
-          Plot.line(front(points), {x: "UA", y: "RA", stroke: "currentColor", strokeWidth: 1.3, curve: "step-before"}),
+          Plot.line(front(points), {x: "UA", y: "RA", stroke: "currentColor", strokeWidth: 1.3, curve: "step-after"}),
           Plot.dot(yardsticks, {x: "UA", y: "RA", symbol: "times", r: 5, stroke: "var(--retrained)", strokeWidth: 2}),
           Plot.dot(best, {x: "UA", y: "RA", r: 5.5, fill: (d) => colour(d.run), stroke: "var(--paper)", strokeWidth: 1.5}),
           Plot.tip(points, Plot.pointer({x: "UA", y: "RA", title: (d) => `${kit.short(d.run.name, 60)}\nt = ${d.t}`, fill: "var(--paper)"})),
