@@ -1,8 +1,8 @@
-"""What becomes of a run whose files are damaged or whose process is killed: counts of every outcome.
+"""What becomes of a run whose files are damaged, whose process is killed, or whose input is spoilt: every outcome.
 
 Shows: no flipped bit of a run directory is taken for what was written, a damaged run is made whole by its own command,
 and a run that was killed, wherever, ends with the numbers of one that was not, with nothing left behind.
-Run: python experiments/reliability.py --kills 50 --flips 2000
+Run: python experiments/reliability.py --kills 50 --flips 2000 --inputs 1500
 Time: see `seconds` in the result.
 Result: a run that was killed twice ended with the same numbers and left nothing behind; of 100 flips 100 were told, and
     a run with one file in five damaged was made whole by its own command; experiments/results/reliability.json, by
@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import _fuzz
 import jax
 import numpy as np
 
@@ -149,7 +150,24 @@ def kills(count: int, random: np.random.Generator, place: pathlib.Path) -> Outco
     return outcomes
 
 
-ATTACKS: dict[str, Callable[[int, np.random.Generator, pathlib.Path], Outcomes]] = {"kills": kills, "flips": flips}
+def inputs(count: int, random: np.random.Generator, place: pathlib.Path) -> Outcomes:
+    """So many inputs of ten kinds, changed as their number says: ended with a short message, or a complaint (a
+    traceback, a hang, too much memory or text), which is printed.
+    """
+    del random
+    run = runs.unlearn(runs.from_mapping({**SMALL, "out": str(place / "run")})).directory
+    folder = place / "inputs"
+    folder.mkdir()
+    complaints = _fuzz.attack_often(count, folder, run)
+    print(*complaints, sep="\n", file=sys.stderr)
+    return Outcomes({"ended with a message": count - len(complaints), "complaints": len(complaints)})
+
+
+ATTACKS: dict[str, Callable[[int, np.random.Generator, pathlib.Path], Outcomes]] = {
+    "kills": kills,
+    "flips": flips,
+    "inputs": inputs,
+}
 """By the flag that says how many: each is given an empty folder, and counts its outcomes."""
 
 
