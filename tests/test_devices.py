@@ -129,6 +129,7 @@ def test_two_processes_one_of_which_is_lost_go_on_and_come_to_the_same_numbers(
     assert (status, other) == (0, 0), said
     assert not said.startswith("original:"), "it is made again"
     assert "Unlearning on digits" in printed
-    ours = [line for line in silent.splitlines() if not line.startswith("[Gloo]")]  # the transport's own
+    # The transport's own, which it may break in two.
+    ours = [line for line in silent.splitlines() if "[Gloo]" not in line and "peer ranks" not in line]
     assert ours == []
     check_same(runs.read_results(out), finished.results)
