@@ -111,8 +111,10 @@ def _carry_out(config: Any, run: Callable[..., runs.Run], own: Mapping[str, Any]
     width = min(shutil.get_terminal_size().columns, 120)
     table = report.write(made.directory, width, shown=made.results)
     if not quiet:
-        figures = sorted(file.name for file in made.directory.glob("*.png"))
-        written = ", ".join(["results.json and results.csv", *figures, "config.yaml, splits and stages"])
+        beside = sorted(
+            file.name for file in made.directory.iterdir() if file.name == "details.json" or file.suffix == ".png"
+        )
+        written = ", ".join(["results.json and results.csv", *beside, "config.yaml, splits and stages"])
         print(f"{table}\n\nWritten to {made.directory}: {written}.")
         print(f"`mcu-jax report {shlex.quote(str(made.directory))}` makes a page of it, to open in a browser.")
         if made.recipe is not None:
