@@ -51,18 +51,7 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
         "optimizers": {"adam": 0.02, "sophia": 0.0065, "sophia_fisher": 0.01},
         # One leaf holds 84 % of this network: filtering 10 % would drop every other leaf and leave it alone to train.
         "mask": {"keep": 0.5, "retain_filter": 0.01},
-        "methods": {
-            "gradient_ascent": {"lr": 0.002},
-            "salun": {"lr": 0.005},
-            "sfron": {"steps": 300, "lr": 0.03, "coupling": "separate"},
-            "ssd": {"alpha": 3.0},
-            "grad_diff": {"epochs": 10, "lr": 0.002},
-            "bad_teacher": {"epochs": 3, "lr": 0.001},
-            "simnpo": {"epochs": 10, "lr": 0.03},
-            "delete": {"lr": 3e-5},
-            "boundary_shrink": {"lr": 3e-5},
-            "boundary_expand": {"lr": 3e-5},
-        },
+        "methods": {"gradient_ascent": {"lr": 0.002}},
     },
 }
 

@@ -39,6 +39,7 @@ class Runner:
     def __init__(self, store: _stages.Store, observer: Observer, *, together: bool):
         self.store, self.observer, self.together = store, observer, together
         self.made: dict[str, Made] = {}
+        self.causes: dict[str, Diverged | None] = {}
         self.functions: dict[tuple, Callable] = {}
 
     def run(self, graph: Graph) -> None:
@@ -81,11 +82,14 @@ class Runner:
         return Spent() if self._left_out(stage) else self._get(stage).spent
 
     def broken(self, stage: Stage) -> Diverged | None:
-        """Why there is no result."""
-        if (cause := self._left_out(stage)) or not self.store.has(stage):
-            return cause
-        result = self._get(stage).result
-        return result if isinstance(result, Diverged) else None
+        """Why there is no result: found once, as soon as it cannot change any more."""
+        if stage.digest not in self.causes:
+            cause = self._left_out(stage)
+            if not cause and not self.store.has(stage):
+                return None
+            result = cause or self._get(stage).result
+            self.causes[stage.digest] = result if isinstance(result, Diverged) else None
+        return self.causes[stage.digest]
 
     def _left_out(self, stage: Stage) -> Diverged | None:
         causes = (self.broken(source) for source in _graph.sources(stage))
