@@ -187,11 +187,31 @@ def test_a_run_of_ones_own_model_data_weights_and_forget_set(place: pathlib.Path
     (place / "elsewhere").mkdir()
     (place / "forget.json").rename(place / "elsewhere" / "set.json")
     again = ["unlearn", "--config", "run/config.yaml", "--forget", "elsewhere/set.json", "--out", "run", "--dry-run"]
+    assert cli.run(again) == 2
+    assert "which a file alone does not have run: if you know that code, name it too" in capsys.readouterr().err
+    again += ["--model", "own.py:net"]
     assert cli.run(again) == 0
     assert " path: 0 to compute, 2 finished" in capsys.readouterr().out
     (place / "elsewhere" / "set.json").write_text(json.dumps({"forget": list(range(1, 41, 2)), "data_hash": data.hash}))
     assert cli.run(again) == 2
     assert "forget is" in capsys.readouterr().err
+
+    # A run directory is data: what code it names is run only by who names it too.
+    (place / "elsewhere" / "set.json").rename(place / "forget.json")
+    code = (place / "own.py").read_text()
+    (place / "own.py").write_text(f"{code}\nimport os\nos.mkdir('was-run')\n")
+    export = ["export", "run", "--to", "model", "--method", "original"]
+    assert cli.run(export) == 2
+    assert "which a file alone does not have run" in capsys.readouterr().err
+    assert not (place / "was-run").exists()
+    assert cli.run([*export, "--model", "own.py:net"]) == 2
+    assert "own.py:net is not the model of this run" in capsys.readouterr().err
+    assert (place / "was-run").exists()
+    (place / "own.py").write_text(code)
+    with pytest.raises(runs.ConfigError, match=r"run/config.yaml names code, .*own.py:net"):
+        runs.problem("run")
+    assert runs.problem("run", model="own.py:net").num_classes == 10
+    assert cli.run([*export, "--model", "own.py:net"]) == 0
 
 
 def test_python_objects_are_known_by_the_names_they_are_given(place: pathlib.Path) -> None:

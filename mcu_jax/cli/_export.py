@@ -24,6 +24,10 @@ class Export:
     t: Annotated[
         str | None, "Point of the path: best, as the run chose it, or a number from 0 to 1 (default: best)."
     ] = None
+    model: Annotated[
+        str | None,
+        "FILE.py:NAME again, of a run with a model from a file: to run what a run directory names, asks for it.",
+    ] = None
     method: Annotated[
         str | None, "A model in place of the path's: original, retrain, or a method as the run names it."
     ] = None

@@ -21,7 +21,8 @@ class Own:
     config: Annotated[
         str | None,
         Group("output", usual=True),
-        "A YAML file of the same settings, as config.yaml in a run directory; the command line wins.",
+        "A YAML file of the same settings, as config.yaml in a run directory; the command line wins. A model from a "
+        "file, FILE.py:NAME, has to be named on the command line too.",
     ] = None
     quiet: Annotated[
         bool, Group("output", usual=True), "Print nothing but errors: the run directory has the results."
@@ -73,8 +74,11 @@ def _job(arguments: list[str], kind: Any, run: Callable[..., runs.Run]) -> int:
     if isinstance(given, int):
         return given
     own = {setting.name: given.pop(setting.name, None) for setting in dataclasses.fields(Own)}
-    values = runs.read_yaml(own["config"]) if own["config"] is not None else {}
-    runs.from_mapping(values, kind)  # what is wrong in the file is an error, even where the command line wins
+    values = {}
+    if own["config"] is not None:
+        # What is wrong in the file is an error, even where the command line wins.
+        runs.from_yaml(own["config"], kind, model=given.get("model"))
+        values = runs.read_yaml(own["config"])
     config = runs.from_mapping(_flags.over(values, given), kind)
     if own["processes"] is not None:
         sharding.start(own["processes"])

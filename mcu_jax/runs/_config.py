@@ -165,6 +165,15 @@ def _is_own_model(config: Settings, brought: Brought) -> bool:
     return brought.model is not None or _own.is_model_file(str(config.model))
 
 
+def check_names_no_code(config: Settings, file: pathlib.Path | str) -> None:
+    """Raises ConfigError where a configuration that was read from a file names code: that is for the caller to do."""
+    if _own.is_model_file(str(config.model)):
+        raise ConfigError(
+            f"{text.plain(file)} names code, {text.plain(config.model)}, which a file alone does not have run: if you "
+            "know that code, name it too, as --model FILE.py:NAME (in Python model=)"
+        )
+
+
 def _model_options(spec: str) -> tuple[str, dict[str, Any]]:
     """(name, hyper-parameters) of one of our models."""
     if spec.endswith(".py"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 from typing import Any
@@ -9,7 +10,19 @@ from typing import Any
 import jax
 
 from mcu_jax import base, checkpoint, datasets, sources, splits, text, training, weights
-from mcu_jax.runs import _config, _directory, _files, _inputs, _jobs, _settings, _specs, _tasks, _tidy, _unlearn_config
+from mcu_jax.runs import (
+    _config,
+    _directory,
+    _files,
+    _inputs,
+    _jobs,
+    _own,
+    _settings,
+    _specs,
+    _tasks,
+    _tidy,
+    _unlearn_config,
+)
 from mcu_jax.runs._settings import ConfigError
 
 
@@ -20,7 +33,7 @@ def export(
     seed: int | None = None,
     t: float | str | None = None,
     method: str | None = None,
-    model: base.Model | None = None,
+    model: base.Model | str | None = None,
     data: datasets.Data | None = None,
 ) -> dict[str, Any]:
     """Writes {"params": weights, "stats": BatchNorm statistics} of one model to `to`.
@@ -29,7 +42,8 @@ def export(
     `to`/arrays, and `original` and `pre` of a configuration take `to`, whose meta tells dtype and scale of the data, so
     that a run on other data is refused. A `to` that ends in .safetensors becomes a file of the model's PyTorch names
     (`weights.write`). seed: default the run's first. t: of the path of `unlearn`, "best" (the default) as the run chose
-    it, or in [0, 1]. method: a model as `load` names it, in place of the path's. model, data: as given to the run.
+    it, or in [0, 1]. method: a model as `load` names it, in place of the path's. model, data: as given to the run; a
+    model that it took from a file as "FILE.py:NAME", which is run only by being given here.
     Gives what was exported. Raises ConfigError for a run or a model there is not, DamagedCheckpointError.
     """
     with _settings.checking():
@@ -70,12 +84,12 @@ def problem(
     directory: str | os.PathLike[str],
     *,
     seed: int | None = None,
-    model: base.Model | None = None,
+    model: base.Model | str | None = None,
     data: datasets.Data | None = None,
 ) -> base.Problem:
     """The problem of one seed of a run, with its original model: to go on with, beside `load`.
 
-    seed: default the run's first. model, data: as given to the run. Raises as `load` does.
+    seed: default the run's first. model, data: as for `export`. Raises as `load` does.
     """
     with _settings.checking():
         directory = _files.place(directory, "run")
@@ -91,13 +105,25 @@ def problem(
         return _tasks.given(replicate.problem(replicate.rows()), original)
 
 
-def _opened(directory: pathlib.Path, model: base.Model | None, data: datasets.Data | None) -> tuple[Any, Any]:
-    """The configuration of a run, and what it comes to."""
-    if not (directory / _directory.CONFIG).exists():
+def _opened(directory: pathlib.Path, model: base.Model | str | None, data: datasets.Data | None) -> tuple[Any, Any]:
+    """The configuration of a run, and what it comes to. A run directory is data: the code that it names is not run."""
+    file = directory / _directory.CONFIG
+    if not file.exists():
         raise ConfigError(f"{text.plain(directory)} is not a run directory")
-    _files.check_sealed(directory / _directory.CONFIG)
-    config = _jobs.from_yaml(directory / _directory.CONFIG)
-    return config, _jobs.resolver(config)(config, model, data)
+    _files.check_sealed(file)
+    kept = _settings.read_yaml(file)
+    config = _jobs.from_mapping(kept)
+    if not isinstance(model, str):
+        if model is None:
+            _config.check_names_no_code(config, file)
+        return config, _jobs.resolver(config)(config, model, data)
+    if not (_own.is_model_file(model) and _own.is_model_file(str(config.model))):
+        raise ConfigError(f"the model of this run is {text.show(config.model)}, given {text.show(model)}")
+    config = dataclasses.replace(config, model=model)
+    resolved = _jobs.resolver(config)(config, None, data)
+    if resolved.digests["model"] != kept["digests"]["model"]:
+        raise ConfigError(f"{text.plain(model)} is not the model of this run: the file is another, or the name in it")
+    return config, resolved
 
 
 def _check_model(directory: pathlib.Path, resolved: _config.Resolved, method: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -65,9 +66,16 @@ def from_mapping(values: Mapping[str, Any], kind: type[Any] | None = None) -> An
     return _settings.from_mapping(values, kind)
 
 
-def from_yaml(file: str | pathlib.Path, kind: type[Any] | None = None) -> Any:
-    """The same from a YAML file. Raises ConfigError where it cannot be read, or holds something else."""
-    return from_mapping(_settings.read_yaml(file), kind)
+def from_yaml(file: str | pathlib.Path, kind: type[Any] | None = None, *, model: str | None = None) -> Any:
+    """The same from a YAML file. model: in place of the file's, and needed where that is code, as FILE.py:NAME: a file
+    is data, and does not say what is run.
+
+    Raises ConfigError where it cannot be read, holds something else, or names code that `model` does not.
+    """
+    config = from_mapping(_settings.read_yaml(file), kind)
+    if model is None:
+        _config.check_names_no_code(config, file)
+    return config if model is None else dataclasses.replace(config, model=model)
 
 
 class Run(NamedTuple):
