@@ -118,6 +118,18 @@ def test_much_damage_at_once_is_made_whole(reliability: Any, run: pathlib.Path, 
     assert runs.state(run).word == "finished"
 
 
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "stages.json", "results.csv", "path.png", ".lock", "splits/seed-0.json"]
+)
+def test_a_folder_in_the_place_of_a_file_is_told_before_any_work(run: pathlib.Path, name: str) -> None:
+    (run / name).unlink(missing_ok=True)
+    (run / name / "mine").mkdir(parents=True)
+    before = tree(run)
+    with pytest.raises(runs.ConfigError, match=f"{name} is a folder, where a run has a file: move it away"):
+        again(run)
+    assert tree(run) == before
+
+
 def nothing(**_: Any) -> None: ...
 
 

@@ -22,6 +22,8 @@ from mcu_jax.runs import _config, _environment, _files, _graph, _observer, _sett
 TRIES = 5
 """To take the lock of a run directory, in half a second."""
 CONFIG, INDEX, LOCK = "config.yaml", "stages.json", ".lock"
+FILES = (CONFIG, LOCK, "*.json", "*.csv", "*.png", "splits/*.json")
+"""What is a file in a run directory, and never a folder."""
 
 
 @dataclasses.dataclass
@@ -134,6 +136,9 @@ def open_run(resolved: _config.Resolved) -> Opened:
     name = f"{config.dataset}-{(config.model or '').partition(':')[0]}".replace("/", "-")
     path = pathlib.Path(config.out or f"runs/{config.KIND}-{name}-{_config.digest(resolved.identity())[:8]}")
     check_writable(_files.place(path, "out"))
+    for place in (place for pattern in FILES for place in path.glob(pattern)):
+        if place.is_dir() and not place.is_symlink():
+            raise _settings.ConfigError(f"{place} is a folder, where a run has a file: move it away")
     whole, asked, less = resolved, resolved, ()
     found = _text(path)
     if (path / CONFIG).exists():
