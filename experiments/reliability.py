@@ -37,7 +37,7 @@ RESULT = pathlib.Path(__file__).parent / "results" / "reliability.json"
 SMALL = {"train_size": 60, "validation_size": 40, "train": {"epochs": 3}, "steps": 6, "points": 5, "seeds": [0, 1]}
 SMALL |= {"baselines": ["ssd"]}
 """Settings of a run of a few seconds."""
-LEFT = ("**/.saving-*", "**/.*.new", "**/.*.old", "stages/*.partial")
+LEFT = ("**/.saving-*", "**/.*.old", "stages/*.partial")
 """Of a finished run nothing is called so."""
 
 Outcomes = collections.Counter[str]

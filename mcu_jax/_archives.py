@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from mcu_jax import base, sources, text
+from mcu_jax import base, memory, text
 
 
 def read(file: str | os.PathLike[str], what: str, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
@@ -43,10 +43,10 @@ def read(file: str | os.PathLike[str], what: str, names: Iterable[str] | None = 
 
 
 def _check_size(shown: str, archive: zipfile.ZipFile) -> None:
-    size, memory = sum(member.file_size for member in archive.infolist()), sources.host_memory()
-    if size > memory:
+    size, most = sum(member.file_size for member in archive.infolist()), memory.host()
+    if size > most:
         raise base.UserError(
-            f"{shown} cannot be used: its arrays take {size / 1e9:.1f} GB, this machine has {memory / 1e9:.1f} GB"
+            f"{shown} cannot be used: its arrays take {size / 1e9:.1f} GB, this machine has {most / 1e9:.1f} GB"
         )
 
 

@@ -7,35 +7,28 @@ JAX program reads what it writes, so that a stage of a run is an export as it li
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
-import logging
 import math
 import os
 import pathlib
-import re
 import shutil
 import stat
-import threading
 import time
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from mcu_jax import disk
+from mcu_jax import _orbax, disk, memory
 from mcu_jax.base import UserError
 
 _MANIFEST = "manifest.json"
 _ARRAYS = "arrays"
 _SHOWN = 80
 """Characters of a name in a message."""
-_ORBAX = threading.Lock()
-"""Savers of one process share state inside orbax: at the same time in several threads they spoil each other's."""
 _GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 """What is not there, or something else is; other errors of reading, as a missing permission, are no damage."""
 
@@ -77,7 +70,7 @@ def save(directory: str | os.PathLike[str], tree: PyTree, meta: dict[str, Any] |
         new.mkdir(parents=True)
         stored = [leaf for leaf in leaves if leaf.value.size]
         if stored:
-            _write_arrays(new / _ARRAYS, _nest([_Leaf(leaf.keys or ["array"], leaf.value) for leaf in stored]))
+            _orbax.write(new / _ARRAYS, _nest([_Leaf(leaf.keys or ["array"], leaf.value) for leaf in stored]))
         body = {
             "schema": 1,
             "meta": {} if meta is None else meta,
@@ -129,7 +122,7 @@ def load(directory: str | os.PathLike[str], like: PyTree | None = None) -> PyTre
     stored = [_Leaf(leaf.keys or ["array"], leaf.value) for leaf in leaves if leaf.value.size]
     if stored:
         try:
-            arrays = _read_arrays(directory / _ARRAYS, _nest(stored))
+            arrays = _orbax.read(directory / _ARRAYS, _nest(stored))
         except (OSError, MemoryError):
             raise
         except Exception as error:
@@ -161,7 +154,7 @@ def _empty_leaves(directory: pathlib.Path, entries: list[dict[str, Any]]) -> lis
     try:
         dtypes = [np.dtype(entry["dtype"]) for entry in entries]
         size = sum(math.prod(entry["shape"]) * dtype.itemsize for entry, dtype in zip(entries, dtypes, strict=True))
-        if size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+        if size > memory.host():
             raise damaged(directory, f"it tells of {size / 1e9:.1f} GB of arrays, more than this machine's memory")
         shaped = zip(entries, dtypes, strict=True)
         leaves = [_Leaf([*entry["keys"]], np.empty(entry["shape"], dtype)) for entry, dtype in shaped]
@@ -278,53 +271,6 @@ def _in_structure(directory: pathlib.Path, leaves: list[_Leaf], like: PyTree) ->
         raise ValueError(f"{directory}: the checkpoint has a leaf {stored[min(extra)].name} that was not expected")
     values = [stored[tuple(target.keys)].value for target in targets]
     return jax.tree.unflatten(jax.tree.structure(like), values)
-
-
-def _write_arrays(directory: pathlib.Path, tree: dict[str, Any]) -> None:
-    import orbax.checkpoint as ocp
-
-    try:
-        with _ORBAX, _silent(), ocp.StandardCheckpointer(**_alone()) as checkpointer:
-            checkpointer.save(directory.absolute(), tree)
-            checkpointer.wait_until_finished()
-    except ValueError as error:
-        # Tensorstore's way of telling an error of the system, as that a disk is full.
-        if (code := re.search(r"os_error_code='([0-9]+)'", str(error))) is None:
-            raise
-        number = int(code[1])
-        raise OSError(number, os.strerror(number), str(directory.parents[2])) from error
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Orbax logs a traceback of what it raises, too."""
-    logger = logging.getLogger("absl")
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
-
-
-def _read_arrays(directory: pathlib.Path, target: dict[str, Any]) -> dict[str, Any]:
-    import orbax.checkpoint as ocp
-
-    with _ORBAX, ocp.StandardCheckpointer(**_alone()) as checkpointer:
-        return checkpointer.restore(directory.absolute(), target)
-
-
-def _alone() -> dict[str, Any]:
-    """Of several processes each reads and writes by itself: orbax would wait for the others."""
-    if jax.process_count() == 1:
-        return {}
-    import orbax.checkpoint as ocp
-
-    own = jax.process_index()
-    return {
-        "multiprocessing_options": ocp.options.MultiprocessingOptions(
-            primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process-{own}"
-        )
-    }
 
 
 def _encode(body: dict[str, Any]) -> str:

@@ -11,10 +11,8 @@ import contextvars
 import functools
 import hashlib
 import json
-import os
 import pathlib
 import re
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +22,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.tree_util import Partial
 
-from mcu_jax import datasets, sharding, trees
+from mcu_jax import datasets, disk, memory, sharding, trees
 from mcu_jax.base import Params, UserError
 
 REPEATS = 3
@@ -138,7 +136,7 @@ def _keep(key: Any, chunk: int) -> int:
 
 def _fitting(work: Work, chunk: int) -> int:
     while chunk > 1:
-        need, free = work.needs(chunk), free_bytes()
+        need, free = work.needs(chunk), memory.free()
         if need is None or free is None or need <= free:
             break
         chunk = max(1, min(chunk // 2, chunk * free // need))
@@ -249,17 +247,13 @@ def _too_little(work: Work) -> str:
         need = work.needs(1)
     except (MemoryError, jax.errors.JaxRuntimeError):  # it cannot even be compiled
         need = None
-    wanted, free = "" if need is None else f", which takes {_size(need)}", free_bytes()
-    there = "" if free is None else f" with {_size(free)} free"
+    wanted, free = "" if need is None else f", which takes {memory.shown(need)}", memory.free()
+    there = "" if free is None else f" with {memory.shown(free)} free"
     return (
         f"the memory of {device().device_kind}{there} does not suffice to evaluate one point of a path{wanted}. Fewer "
         "points do not help; a smaller model or smaller images do, bfloat16 (--precision, models.in_bfloat16), "
         "another --device, or from Python metrics.evaluate at each point with a smaller batch_size"
     )
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.2g} GiB"
 
 
 # Of the machine
@@ -271,24 +265,6 @@ def platform() -> str:
 
 def device() -> Any:
     return jax.local_devices()[0]
-
-
-def free_bytes() -> int | None:
-    """Of the device's memory, on a CPU of the host's; None where nothing tells."""
-    if platform() != "cpu":
-        told = device().memory_stats() or {}
-        return told["bytes_limit"] - told.get("bytes_in_use", 0) if "bytes_limit" in told else None
-    limits = [*_numbers("/proc/meminfo", "MemAvailable:", 1024), *_numbers("/sys/fs/cgroup/memory.max", "", 1)]
-    return min(limits, default=None)
-
-
-def _numbers(file: str, name: str, unit: int) -> Iterator[int]:
-    """What a line of a system file that begins with a name says, in bytes."""
-    with contextlib.suppress(OSError):
-        for line in pathlib.Path(file).read_text().splitlines():
-            value = line.removeprefix(name).split()[:1]
-            if line.startswith(name) and value and value[0].isdigit():
-                yield int(value[0]) * unit
 
 
 # Who is told
@@ -328,15 +304,8 @@ def _read() -> dict[str, Any]:
 
 
 def _write(values: dict[str, Any]) -> None:
-    """Atomic. Does nothing where the directory cannot be written."""
+    """Does nothing where the directory cannot be written."""
     with contextlib.suppress(OSError):
         file = _file()
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "w") as out:
-                json.dump(values, out)
-            os.replace(name, file)
-        except BaseException:
-            os.unlink(name)
-            raise
+        disk.write(file, json.dumps(values))

@@ -23,18 +23,23 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.E
 
 @contextlib.contextmanager
 def placing(file: pathlib.Path) -> Iterator[BinaryIO]:
-    """What is written inside takes the place of `file`, be that a link; where it fails, nothing has changed."""
-    part = new(file)
-    part.unlink(missing_ok=True)
+    """What is written inside takes the place of `file`, be that a link; where it fails, nothing has changed.
+
+    Of several that write one file at the same time, each writes it whole, and the last one's stays.
+    """
+    sweep(file.parent)
+    part = workplace(file.parent)
     try:
         with part.open("xb") as opened:  # x follows no link
             yield opened
             opened.flush()
             os.fsync(opened.fileno())
         part.replace(file)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(part):
+            error.filename = str(file)  # which one knows
         raise
     sync(file.parent)
 
@@ -43,11 +48,6 @@ def write(file: pathlib.Path, content: str) -> None:
     """Text as UTF-8."""
     with placing(file) as opened:
         opened.write(content.encode())
-
-
-def new(file: pathlib.Path) -> pathlib.Path:
-    """Where a file is written first."""
-    return file.with_name(f".{file.name}.new")
 
 
 def sync(directory: pathlib.Path) -> None:
@@ -120,20 +120,28 @@ def has_no_locks(error: OSError) -> bool:
 
 _TOKEN = secrets.token_hex(4)
 """Of this process: its number may have been another's before, and is the same in every container."""
-_SAVING = re.compile(r"\.saving-(?P<host>.+)-(?P<pid>[0-9]+)-(?P<token>[0-9a-f]{8})-[0-9a-f]{8}")
+_PREFIX = ".saving-"
+_SAVING = re.compile(re.escape(_PREFIX) + r"(?P<host>.+)-(?P<pid>[0-9]+)-(?P<token>[0-9a-f]{8})-[0-9a-f]{8}")
 
 
 def workplace(directory: pathlib.Path) -> pathlib.Path:
-    """Where to make something that is then moved to a place in `directory`; its maker removes it."""
-    return directory / f".saving-{socket.gethostname()}-{os.getpid()}-{_TOKEN}-{secrets.token_hex(4)}"
+    """Where to make a file or folder that is then moved to a place in `directory`; its maker removes it."""
+    return directory / f"{_PREFIX}{socket.gethostname()}-{os.getpid()}-{_TOKEN}-{secrets.token_hex(4)}"
+
+
+def is_workplace(place: pathlib.Path) -> bool:
+    """By its name."""
+    return place.name.startswith(_PREFIX)
 
 
 def sweep(directory: pathlib.Path) -> None:
     """Removes the workplaces of killed processes of this machine; of other machines nothing is known."""
-    for left in directory.glob(".saving-*"):
+    for left in directory.glob(f"{_PREFIX}*"):
         saving = _SAVING.fullmatch(left.name)
         if saving and saving["host"] == socket.gethostname() and not _is_at_work(int(saving["pid"]), saving["token"]):
             shutil.rmtree(left, ignore_errors=True)
+            with contextlib.suppress(OSError):  # a file, or a link
+                left.unlink()
 
 
 def _is_at_work(pid: int, token: str) -> bool:

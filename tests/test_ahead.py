@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from conftest import SMALL
 
-from mcu_jax import metrics, runs, sources, training
+from mcu_jax import memory, metrics, runs, sources, training
 from mcu_jax.base import Batch, Problem
 from mcu_jax.runs import _directory, _runner, _stages, _tasks
-from mcu_jax.sources import _ahead, _host
+from mcu_jax.sources import _ahead
 from mcu_jax.training import _loop
 
 KEY = jax.random.key(5)
@@ -147,26 +147,26 @@ def test_loops_and_evaluations_announce_all_that_they_ask_for(
 
 def test_data_that_fit_live_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     examples = {"x": np.zeros((10, 100), np.uint8), "y": np.zeros(10, np.int32)}
-    assert sources.placed(examples, memory=4 * 1040) == examples
-    kept = sources.placed(examples, memory=4 * 1040 - 4)
+    assert sources.placed(examples, whole=4 * 1040) == examples
+    kept = sources.placed(examples, whole=4 * 1040 - 4)
     assert isinstance(kept, sources.Host)
     assert kept.reader is not None
     assert sources.length(kept) == 10
-    assert sources.device_memory() > 2**28
+    assert memory.device() > 2**28
 
     class Device:
         def memory_stats(self) -> dict[str, int]:
             return {"bytes_limit": 4000}
 
     monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
-    assert sources.device_memory() == 4000
+    assert memory.device() == 4000
     assert isinstance(sources.placed(examples), sources.Host)
 
 
 def test_a_run_on_the_host_makes_what_one_on_the_device_makes(
     finished: runs.Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_host, "device_memory", lambda: 1000)
+    monkeypatch.setattr(memory, "device", lambda: 1000)
     resolved = runs.resolve(runs.from_mapping({**SMALL, "out": str(tmp_path)}))
     replicates = _tasks.replicates(_directory.RunDirectory(tmp_path, tmp_path / "stages", resolved), resolved)
     assert isinstance(replicates[0].placed, sources.Host)

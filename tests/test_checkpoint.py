@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcu_jax import checkpoint, disk
+from mcu_jax import _orbax, checkpoint, disk
 
 
 class Pair(NamedTuple):
@@ -263,7 +263,7 @@ def test_a_manifest_that_somebody_wrote_tells_of_a_checkpoint_or_is_refused(save
 
 
 def test_what_orbax_gives_wrongly_is_damage_and_what_it_cannot_read_is_none(saved, monkeypatch):
-    read = checkpoint._read_arrays
+    read = _orbax.read
 
     def flipped(directory, target):
         arrays = read(directory, target)
@@ -276,14 +276,14 @@ def test_what_orbax_gives_wrongly_is_damage_and_what_it_cannot_read_is_none(save
     def small(directory, target):
         raise MemoryError
 
-    monkeypatch.setattr(checkpoint, "_read_arrays", flipped)
+    monkeypatch.setattr(_orbax, "read", flipped)
     assert "leaf dense/kernel" in _assert_damaged(saved)
-    monkeypatch.setattr(checkpoint, "_read_arrays", broken)
+    monkeypatch.setattr(_orbax, "read", broken)
     with pytest.raises(
         checkpoint.UnreadableCheckpointError, match=r"arrays \(KeyError\), whose files are as they were"
     ):
         checkpoint.load(saved)
-    monkeypatch.setattr(checkpoint, "_read_arrays", small)
+    monkeypatch.setattr(_orbax, "read", small)
     with pytest.raises(MemoryError):
         checkpoint.load(saved)
 
@@ -291,15 +291,15 @@ def test_what_orbax_gives_wrongly_is_damage_and_what_it_cannot_read_is_none(save
 _SAVER = """
 import os, signal, sys
 import numpy as np
-from mcu_jax import checkpoint
+from mcu_jax import _orbax, checkpoint
 
 def kill(*args):
     os.kill(os.getpid(), signal.SIGKILL)
 
 when, directory = sys.argv[1:]
 if when == "arrays":  # written, and nothing after them
-    write = checkpoint._write_arrays
-    checkpoint._write_arrays = lambda *args: (write(*args), kill())
+    write = _orbax.write
+    _orbax.write = lambda *args: (write(*args), kill())
 elif when == "manifest":
     checkpoint._encode = kill
 elif when == "place":

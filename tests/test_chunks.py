@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from mcu_jax import Problem, UserError, chunks, curves, paths, runs
+from mcu_jax import Problem, UserError, chunks, curves, memory, paths, runs
 from mcu_jax.runs import _graph, _runner, _stages
 
 COUNT = 13
@@ -129,7 +129,7 @@ def test_in_a_run_it_is_a_line_of_the_run(
 
 def test_too_little_for_one_is_the_users_to_know(plain: jax.Array, monkeypatch: pytest.MonkeyPatch) -> None:
     exhausted(monkeypatch, 0, OUT)
-    monkeypatch.setattr(chunks, "free_bytes", lambda: 3 * 2**30)
+    monkeypatch.setattr(memory, "free", lambda: 3 * 2**30)
     with chunks.told(str), pytest.raises(UserError, match=r"3 GiB free .*Fewer points do not help.*--device"):
         sweep()
 
@@ -147,7 +147,7 @@ def test_what_is_compiled_fits_the_memory(plain: jax.Array, asked: list[int], mo
     monkeypatch.setattr(chunks.Work, "needs", lambda work, chunk: 100 * chunk)
     for free, expected in ((None, 13), (1300, 13), (1299, 6), (310, 3), (1, 1)):
         monkeypatch.setattr(chunks, "_known", {})
-        monkeypatch.setattr(chunks, "free_bytes", lambda free=free: free)
+        monkeypatch.setattr(memory, "free", lambda free=free: free)
         chex.assert_trees_all_close(sweep(), plain)
         assert asked.pop() == expected
     chex.assert_trees_all_close(sweep(COUNT), plain)
@@ -173,7 +173,7 @@ def test_more_side_by_side_needs_more_and_nothing_is_compiled_twice(plain: jax.A
 
 
 def test_a_host_tells_what_is_free() -> None:
-    free = chunks.free_bytes()
+    free = memory.free()
     assert free is None or 2**20 < free < 2**50
 
 
@@ -242,7 +242,7 @@ def test_under_a_trace_nothing_of_it_happens(
     plain: jax.Array, asked: list[int], accelerator: dict[int, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chunks, "seconds", None)
-    monkeypatch.setattr(chunks, "free_bytes", None)
+    monkeypatch.setattr(memory, "free", None)
     found = jax.jit(lambda scale: paths.sweep(Partial(square, scale), PATH, TS))(2.0)
     chex.assert_trees_all_close(found, plain)
     assert not asked

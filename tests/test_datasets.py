@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import pathlib
+import shutil
 import struct
 import subprocess
 import sys
 import zlib
+from typing import Any
 
 import _fuzz
 import jax
@@ -16,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mcu_jax import base, datasets, sources
+from mcu_jax import base, datasets, memory
 from mcu_jax.datasets import _cache, _data, _tfds
 
 DIGITS_HASH = "3bd9ad9a84f46a756f58bcdf7fe4640e6c58662eda4123b4c848f098676d9818"
@@ -174,40 +177,77 @@ def test_reads_neither_tensorflow_nor_tfds_once_cached(tmp_path: pathlib.Path) -
 
     digest = datasets.load("tiny", tmp_path).hash
     assert run() == [digest, "False", "False"]
-    for file in _cache.path("x").parent.glob("*.npz"):
+    for file in _cache.cache_directory().iterdir():
         file.unlink()
     assert run() == [digest, "False", "True"]
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "text"])
+@pytest.mark.parametrize("ending", [".npy", ".npz"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "text", "gone"])
 def test_damaged_cache_is_decoded_again(
-    tmp_path: pathlib.Path, cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch, damage: str
+    tmp_path: pathlib.Path, cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch, damage: str, ending: str
 ) -> None:
     prepare(tmp_path)
     data = datasets.load("tiny", tmp_path)
-    (file,) = cache.iterdir()
+    names = {file.name for file in cache.iterdir()}
+    (file,) = cache.glob(f"*{ending}")
     content = file.read_bytes()
     middle = len(content) // 2
     flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-    file.write_bytes({"flip": flipped, "truncate": content[:middle], "empty": b"", "text": b"not a zip"}[damage])
+    damaged = {"flip": flipped, "truncate": content[:middle], "empty": b"", "text": b"not a zip"}
+    file.unlink()
+    if damage in damaged:
+        file.write_bytes(damaged[damage])
 
     again = datasets.load("tiny", tmp_path)
     assert again.hash == data.hash == _data.digest(again.train, again.test)
-    assert [other.name for other in cache.iterdir()] == [file.name]
+    assert {other.name for other in cache.iterdir()} == names
+    assert file.read_bytes()[:middle] == content[:middle] or ending == ".npz"  # whose times differ
 
     # Rewritten, so the next one does not decode.
-    monkeypatch.setattr(_tfds, "_decode", None)
+    monkeypatch.setattr(_tfds, "_decoded", None)
     assert datasets.load("tiny", tmp_path).hash == data.hash
 
 
 def test_cache_is_trusted_by_content_only(tmp_path: pathlib.Path, cache: pathlib.Path) -> None:
     prepare(tmp_path)
     data = datasets.load("tiny", tmp_path)
-    (file,) = cache.iterdir()
-    changed = {"x": data.train["x"][::-1], "y": data.train["y"]}
-    _cache.write(file, changed, data.test, data.hash)  # a valid file whose content is not what it says
-    assert _cache.read(file) is None
+    (images,), (labels,) = cache.glob("*.npy"), cache.glob("*.npz")
+    x, y = np.load(images), data.examples["y"]
+    for changed in (x[::-1], x[:-1], x.astype(np.int8), x.reshape(-1)):  # valid files of something else
+        np.save(images, changed)
+        assert _cache._read(images, labels, _cache.Sizes(20, 7)) is None
+    np.savez(labels, y=y[:-1], hash=data.hash)
+    np.save(images, x[:-1])
+    assert _cache._read(images, labels, _cache.Sizes(20, 7)) is None
     np.testing.assert_array_equal(datasets.load("tiny", tmp_path).train["x"], data.train["x"])
+
+
+def test_images_are_mapped_and_looked_through_once(
+    tmp_path: pathlib.Path, cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(tmp_path)
+    first = datasets.load("tiny", tmp_path)
+    looked: list[int] = []
+
+    class Counting:
+        def __init__(self, content: bytes = b""):
+            self.real = sha256(content)
+
+        def update(self, content: Any) -> None:
+            looked.append(memoryview(content).nbytes)
+            self.real.update(content)
+
+        def hexdigest(self) -> str:
+            return self.real.hexdigest()
+
+    sha256 = hashlib.sha256
+    monkeypatch.setattr(hashlib, "sha256", Counting)
+    data = datasets.load("tiny", tmp_path)
+    assert isinstance(data.examples["x"], np.memmap)
+    assert (data.hash, data.train_size) == (first.hash, 20)
+    pictures = data.examples["x"].nbytes
+    assert pictures <= sum(size for size in looked if size > 200) < 1.2 * pictures
 
 
 def test_changed_set_is_decoded_again(tmp_path: pathlib.Path) -> None:
@@ -357,10 +397,16 @@ def test_labels_are_of_the_classes_that_there_are(tmp_path: pathlib.Path, label:
         datasets.load("tiny", tmp_path)
 
 
-def test_more_than_the_memory_holds_is_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_there_is_room_for_is_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _fuzz.prepare(tmp_path / "tiny" / "1.0.0", [encoded("PNG", (500, 500))] * 4, [0] * 4)
-    monkeypatch.setattr(sources, "host_memory", lambda: 10**6)
-    with pytest.raises(base.UserError, match=r"has 4 pictures of 500 × 500, 0\.0 GB once decoded; this machine has"):
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 10, 90))
+        with pytest.raises(base.UserError, match=r"pictures take 0\.0 GB, .*cache has room for 0\.0 GB"):
+            datasets.load("tiny", tmp_path)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MCU_JAX_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(memory, "host", lambda: 10**6)
+    with pytest.raises(base.UserError, match=r"^8 pictures of 500 × 500 take 0\.0 GB once decoded; this machine has"):
         datasets.load("tiny", tmp_path)
 
 

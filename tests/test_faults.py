@@ -15,18 +15,20 @@ import pathlib
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import SMALL, with_values
 
-from mcu_jax import checkpoint, cli, disk, report, runs
+from mcu_jax import _orbax, checkpoint, cli, disk, report, runs
 from mcu_jax.runs import _directory, _graph, _stages, _timing
 
 pytestmark = pytest.mark.usefixtures("kept_compilations")
@@ -282,7 +284,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(
     place = one(run, "retrain")
     shutil.rmtree(place)
     before = tree(run)
-    full(checkpoint, "_write_arrays")
+    full(_orbax, "write")
     with pytest.raises(OSError, match="File too large") as caught:
         again(run)
     monkeypatch.undo()
@@ -300,9 +302,28 @@ def test_a_full_disk_is_told_and_nothing_is_lost(
     assert again(run) == rows(finished)
 
 
+def test_a_file_is_written_by_several_at_once_and_what_a_kill_left_is_swept(tmp_path: pathlib.Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = tmp_path / f".saving-{socket.gethostname()}-{dead.pid}-{'0' * 8}-{'1' * 8}"
+    other = tmp_path / f".saving-elsewhere-{dead.pid}-{'0' * 8}-{'1' * 8}"
+    for place in (left, other):
+        place.write_text("half")
+    contents = [str(i) * 100_000 for i in range(8)]
+    with futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: disk.write(tmp_path / "file", content), contents))
+    assert (tmp_path / "file").read_text() in contents
+    with pytest.raises(TypeError), disk.placing(tmp_path / "file") as opened:
+        opened.writelines([b"half", "and what cannot be written"])
+    assert (tmp_path / "file").read_text() in contents
+    assert sorted(tmp_path.iterdir()) == [other, tmp_path / "file"]
+    with pytest.raises(FileNotFoundError, match=r"nowhere/file'$"):  # not by the name it is written by first
+        disk.write(tmp_path / "nowhere" / "file", "")
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_message_of_orbax_becomes_an_error_of_the_system(tmp_path: pathlib.Path, full: Callable, capfd: Any) -> None:
-    full(checkpoint, "_write_arrays")
+    full(_orbax, "write")
     with pytest.raises(OSError, match="File too large"):
         checkpoint.save(tmp_path / "x", {"w": np.random.default_rng(0).normal(size=1000)})
     assert list(tmp_path.iterdir()) == []
@@ -334,7 +355,7 @@ def test_nothing_is_written_through_a_link(run: pathlib.Path, finished: runs.Run
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "file").write_text("mine")
-    for name in ("results.json", "path.png", "results.csv", ".results.json.new", ".path.png.new", ".config.yaml.new"):
+    for name in ("results.json", "path.png", "results.csv"):
         (run / name).unlink(missing_ok=True)
         (run / name).symlink_to(mine / "file")
     (run / _directory.LOCK).unlink(missing_ok=True)

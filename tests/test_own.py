@@ -16,7 +16,20 @@ import pytest
 from conftest import SMALL, normed_apply
 from safetensors.numpy import load_file
 
-from mcu_jax import Model, checkpoint, cli, curves, datasets, metrics, models, outputs, runs, sources, splits, weights
+from mcu_jax import (
+    Model,
+    checkpoint,
+    cli,
+    curves,
+    datasets,
+    memory,
+    metrics,
+    models,
+    outputs,
+    runs,
+    splits,
+    weights,
+)
 from mcu_jax.report import _text
 from mcu_jax.runs import _config
 
@@ -348,7 +361,7 @@ def test_arrays_fit_the_memory(tmp_path: pathlib.Path, monkeypatch: pytest.Monke
     np.savez_compressed(tmp_path / "bomb.npz", train_x=zeros, train_y=y, test_x=zeros, test_y=y)
     assert (tmp_path / "bomb.npz").stat().st_size < 20_000
     with monkeypatch.context() as patch:
-        patch.setattr(sources, "host_memory", lambda: 10**7)
+        patch.setattr(memory, "host", lambda: 10**7)
         with pytest.raises(ValueError, match=r"its arrays take 0\.0 GB, this machine has"):
             datasets.npz(tmp_path / "bomb.npz")
     # A header that tells of more than there is, of an exabyte and of a little.

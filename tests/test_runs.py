@@ -211,7 +211,7 @@ def test_the_directory_tells_versions_and_splits(finished: runs.Run) -> None:
     assert drawn[0]["validation"] == drawn[1]["validation"]
     assert drawn[0]["forget"] != drawn[1]["forget"]
     # Nothing half-written stays.
-    assert not [file for file in finished.directory.rglob(".*") if file.name.endswith(".new")]
+    assert not list(finished.directory.rglob(".saving-*"))
     assert not list(finished.directory.rglob("*.partial"))
 
 
@@ -389,7 +389,7 @@ def test_a_request_to_stop_comes_before_the_next_stage(tmp_path: pathlib.Path) -
 
 def test_a_directory_from_a_kill_at_the_very_start_is_gone_on_with(finished: runs.Run, tmp_path: pathlib.Path) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / ".config.yaml.new").write_text("data")
+    (tmp_path / "run" / ".saving-host-1-12345678-12345678").write_text("data")
     stages = copy(finished, tmp_path / "first") / "stages"
     assert numbers(unlearn(tmp_path / "run", stages=str(stages))) == numbers(with_values(finished))
 

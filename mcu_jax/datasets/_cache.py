@@ -1,25 +1,19 @@
-"""Decoded images on disk: one npz a set, trusted only if it still has the hash it was written with."""
+"""Decoded images on disk: a memory-mapped file a set, trusted only where the examples have the hash that was kept."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import math
 import os
 import pathlib
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from mcu_jax import base, text
+from mcu_jax import base, disk, memory, text
 from mcu_jax.datasets import _data
-
-_AT_ONCE = 1000
-"""Images whose digest is made at once."""
-_ARRAYS = ("train_x", "train_y", "test_x", "test_y")
 
 
 def cache_directory() -> pathlib.Path:
@@ -29,93 +23,109 @@ def cache_directory() -> pathlib.Path:
     return pathlib.Path(os.environ.get("MCU_JAX_CACHE") or platformdirs.user_cache_dir("mcu_jax"))
 
 
-def path(key: str) -> pathlib.Path:
-    """The file of a set."""
-    return cache_directory() / f"{key}.npz"
+class Sizes(NamedTuple):
+    """Of a data set: how many examples are for training, and for testing."""
+
+    train: int
+    test: int
 
 
-def read(file: pathlib.Path) -> tuple[base.Batch, base.Batch, str] | None:
-    """(train, test, hash), or None where the file is missing or damaged."""
+Decoded = Iterator[tuple[np.ndarray, int]]
+"""Images [h, w, c] uint8 of one shape, and their labels: for training, then for testing."""
+
+
+def examples(key: str, sizes: Sizes, decode: Callable[[], Decoded]) -> tuple[base.Batch, str]:
+    """(the examples, their hash): images x memory-mapped from a file of this key, and labels y.
+
+    Decoded into that file where it is missing or not what was written; where the cache directory cannot be written,
+    into memory. Their hash is what tells, so that they are looked through once. Raises UserError for more than fits the
+    disk, or the memory.
+    """
+    images, labels = (cache_directory() / f"{key}{ending}" for ending in (".npy", ".npz"))
+    if (stored := _read(images, labels, sizes)) is not None:
+        return stored
+    if not _can_write(images.parent):
+        return _hashed(_in_memory(sizes, decode()), sizes)
+    with disk.placing(images) as out:
+        y = _write(out, images.parent, sizes, decode())
+    made, digest = _hashed({"x": np.load(images, mmap_mode="r"), "y": y}, sizes)
+    with disk.placing(labels) as out:
+        np.savez(out, allow_pickle=False, y=y, hash=np.array(digest))
+    return made, digest
+
+
+def _hashed(made: base.Batch, sizes: Sizes) -> tuple[base.Batch, str]:
+    parts = (slice(sizes.train), slice(sizes.train, None))
+    return made, _data.digest(*({name: array[part] for name, array in made.items()} for part in parts))
+
+
+def _read(images: pathlib.Path, labels: pathlib.Path, sizes: Sizes) -> tuple[base.Batch, str] | None:
+    """None where a file is missing or damaged."""
     try:
         # Opened here: np.load leaves a file open that it cannot read.
-        with file.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
-            train_x, train_y, test_x, test_y = (stored[name] for name in _ARRAYS)
-            expected = str(stored["hash"])
-    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile):
+        with labels.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
+            y, expected = stored["y"], str(stored["hash"])
+        x = np.load(images, mmap_mode="r", allow_pickle=False)
+        whole = len(x) == len(y) == sum(sizes)
+    except (OSError, ValueError, TypeError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile):
         return None
-    train, test = {"x": train_x, "y": train_y}, {"x": test_x, "y": test_y}
-    return (train, test, expected) if _data.digest(train, test) == expected else None
+    if not whole:
+        return None
+    made, digest = _hashed({"x": x, "y": y}, sizes)
+    return (made, digest) if digest == expected else None
 
 
-def write(file: pathlib.Path, train: base.Batch, test: base.Batch, digest: str) -> None:
-    """Atomic. Does nothing where the directory cannot be written: the cache only saves time."""
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as out:
-                arrays = dict(zip(_ARRAYS, (train["x"], train["y"], test["x"], test["y"]), strict=True))
-                np.savez(out, allow_pickle=False, hash=np.array(digest), **arrays)
-            os.replace(name, file)
-        except BaseException:
-            os.unlink(name)
-            raise
-
-
-def mapped(key: str, decode: Callable[[], Iterator[np.ndarray]], count: int) -> np.ndarray:
-    """So many images [n, h, w, c] uint8, memory-mapped from a file of this key, or decoded into one; where the cache
-    directory cannot be written, in memory. A file that does not have the digest it was written with is made again.
-    """
-    file = cache_directory() / f"{key}.npy"
-    if (stored := _mapped(file)) is not None:
-        return stored
+def _can_write(directory: pathlib.Path) -> bool:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=file.parent, suffix=".part")
+        directory.mkdir(parents=True, exist_ok=True)
     except OSError:
-        return np.stack(list(decode()))
-    os.close(handle)
-    try:
-        images, opened, digest = decode(), None, hashlib.sha256()
-        for i, image in enumerate(images):
-            if opened is None:
-                shape = (count, *image.shape)
-                _check_room(part, math.prod(shape))
-                opened = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
-            opened[i] = image
-            digest.update(np.ascontiguousarray(image).data)
-        assert opened is not None
-        opened.flush()
-        del opened
-        os.replace(part, file)
-        _digest_file(file).write_text(digest.hexdigest())
-    except BaseException:
-        pathlib.Path(part).unlink(missing_ok=True)
-        raise
-    return np.load(file, mmap_mode="r")
+        return False
+    return os.access(directory, os.W_OK | os.X_OK)
 
 
-def _check_room(file: str, size: int) -> None:
-    """Raises UserError where the disk has no room: a mapped file that outgrows it ends the process."""
-    free = shutil.disk_usage(os.path.dirname(file)).free
+def _write(out: BinaryIO, directory: pathlib.Path, sizes: Sizes, decoded: Decoded) -> np.ndarray:
+    """The labels, when all images are written as NumPy's file of them."""
+    y: list[int] = []
+    for image, label in decoded:
+        if not y:
+            shape = (sum(sizes), *image.shape)
+            _check_room(directory, math.prod(shape))
+            header = {"descr": np.dtype(np.uint8).str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(out, header)
+        out.write(np.ascontiguousarray(image).data)
+        y.append(label)
+    return np.array(y, np.int32)
+
+
+def _in_memory(sizes: Sizes, decoded: Decoded) -> base.Batch:
+    x: np.ndarray | None = None
+    y: list[int] = []
+    for image, label in decoded:
+        if x is None:
+            _check_memory(sum(sizes), image.shape)
+            x = np.empty((sum(sizes), *image.shape), np.uint8)
+        x[len(y)] = image
+        y.append(label)
+    return {"x": x, "y": np.array(y, np.int32)}
+
+
+def _check_room(directory: pathlib.Path, size: int) -> None:
+    """Raises UserError where the disk has no room."""
+    free = shutil.disk_usage(directory).free
     if size > free:
         raise base.UserError(
-            f"the decoded pictures take {size / 1e9:.1f} GB, {text.plain(os.path.dirname(file))} has room for "
+            f"the decoded pictures take {size / 1e9:.1f} GB, {text.plain(directory)} has room for "
             f"{free / 1e9:.1f} GB: ask for smaller ones, or name a roomier place by MCU_JAX_CACHE"
         )
 
 
-def _digest_file(file: pathlib.Path) -> pathlib.Path:
-    return file.with_suffix(".sha256")
-
-
-def _mapped(file: pathlib.Path) -> np.ndarray | None:
-    """None where the file is missing or damaged."""
-    try:
-        expected, stored = _digest_file(file).read_text(), np.load(file, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
-        return None
-    digest = hashlib.sha256()
-    for start in range(0, len(stored), _AT_ONCE):
-        digest.update(np.ascontiguousarray(stored[start : start + _AT_ONCE]).data)
-    return stored if digest.hexdigest() == expected else None
+def _check_memory(count: int, shape: tuple[int, ...]) -> None:
+    """Raises UserError where the machine's memory has no room."""
+    height, width, channels = shape
+    size, most = count * height * width * channels, memory.host()
+    if size > most:
+        raise base.UserError(
+            f"{text.plural(count, 'picture')} of {width} × {height} take {size / 1e9:.1f} GB once decoded; this "
+            f"machine has {most / 1e9:.1f} GB, and {text.plain(cache_directory())} cannot be written to: name another "
+            "place by MCU_JAX_CACHE"
+        )

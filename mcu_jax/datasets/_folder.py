@@ -56,12 +56,10 @@ def folder(spec: str) -> _data.Data:
     names, class_list = _class_names(asked)
     train, test = _found(asked, "train", names), _found(asked, _test(asked.folder), names)
     key = _key(asked, names, [*train, *test])
-    stored = _cache.mapped(key, lambda: _decoded([*train, *test], asked), len(train) + len(test))
-    y = np.array([picture.label for picture in (*train, *test)], np.int32)
-    parts = [{"x": stored[part], "y": y[part]} for part in (slice(len(train)), slice(len(train), None))]
-    examples = {"x": stored, "y": y}
-    digest = _data.digest(*parts)
-    augment = augmentations.make("crop+flip" if min(stored.shape[1:3]) < _LARGE else "random_resized_crop+flip")
+    sizes = _cache.Sizes(len(train), len(test))
+    examples, digest = _cache.examples(key, sizes, lambda: _decoded([*train, *test], asked))
+    small = min(examples["x"].shape[1:3]) < _LARGE
+    augment = augmentations.make("crop+flip" if small else "random_resized_crop+flip")
     name, shown = text.printable(asked.folder.name), tuple(map(text.printable, names))
     return _data.Data(name, examples, len(train), shown, digest, augment, class_list)
 
@@ -198,11 +196,11 @@ def _key(asked: _Asked, names: tuple[str, ...], pictures: list[_Picture]) -> str
     return f"folder-{name}-{whole.hexdigest()[:16]}"
 
 
-def _decoded(pictures: list[_Picture], asked: _Asked) -> Iterator[np.ndarray]:
-    """Every picture [h, w, 3]; after the last one an error, where some could not be read."""
+def _decoded(pictures: list[_Picture], asked: _Asked) -> _cache.Decoded:
+    """Every picture [h, w, 3] and its label; after the last one an error, where some could not be read."""
     unreadable: list[pathlib.Path] = []
     shape: tuple[int, ...] | None = None
-    for file, _ in pictures:
+    for file, label in pictures:
         try:
             image = _image(file, asked.size)
         except ValueError:
@@ -214,7 +212,7 @@ def _decoded(pictures: list[_Picture], asked: _Asked) -> Iterator[np.ndarray]:
                 f"the pictures of {text.plain(asked.folder)} have different sizes, as {sizes} ("
                 f"{text.plain(file.relative_to(asked.folder))}): ask for one, as folder:DIR:size=64"
             )
-        yield image
+        yield image, label
     if unreadable:
         named = ", ".join(text.plain(file.relative_to(asked.folder)) for file in unreadable[:_SHOWN])
         more = ", …" if len(unreadable) > _SHOWN else ""

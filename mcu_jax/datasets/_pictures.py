@@ -7,7 +7,7 @@ import pathlib
 import warnings
 from typing import Any
 
-from mcu_jax import base, sources, text
+from mcu_jax import text
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 """Pillow tells what a file is by its content, and some of its decoders run a program, or read other files."""
@@ -30,14 +30,3 @@ def decode(file: pathlib.Path | io.BytesIO, mode: str) -> Any:
         raise ValueError(f"it is none of {', '.join(FORMATS)}") from error
     except Exception as error:  # of a damaged file decoders raise whatever they run into
         raise ValueError(f"{type(error).__name__}: {text.plain(error)}") from error
-
-
-def check_size(name: str, count: int, shape: tuple[int, ...]) -> None:
-    """Raises UserError for more decoded pictures, uint8 [h, w, c], than the machine's memory holds."""
-    height, width, channels = shape
-    size, memory = count * height * width * channels, sources.host_memory()
-    if size > memory:
-        raise base.UserError(
-            f"{name} has {text.plural(count, 'picture')} of {width} × {height}, {size / 1e9:.1f} GB once decoded; this "
-            f"machine has {memory / 1e9:.1f} GB: prepare a smaller set, or one of smaller pictures"
-        )

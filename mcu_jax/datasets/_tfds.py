@@ -25,14 +25,10 @@ _BATCH = 500
 def load(name: str, data_dir: str | os.PathLike[str] | None, known: Sequence[str] = ()) -> _data.Data:
     """The data set `name` (or `name/config`) under data_dir. known: further names to offer."""
     spec = _spec(name, _find(name, data_dir, known))
-    file = _cache.path(spec.key)
-    if (stored := _cache.read(file)) is None:
-        train, test = (_decode(spec, split) for split in spec.splits)
-        stored = train, test, _data.digest(train, test)
-        _cache.write(file, *stored)
-    train, test, digest = stored
-    augment = augmentations.crop_and_flip if train["x"].shape[-1] == 3 else None
-    return _data.join(name, train, test, spec.class_names, digest, augment)
+    sizes = _cache.Sizes(*(sum(count for _, count in files) for files in spec.splits.values()))
+    examples, digest = _cache.examples(spec.key, sizes, lambda: _decoded(spec))
+    augment = augmentations.crop_and_flip if examples["x"].shape[-1] == 3 else None
+    return _data.Data(name, examples, sizes.train, spec.class_names, digest, augment)
 
 
 def prepared(data_dir: str | os.PathLike[str] | None = None) -> list[str]:
@@ -168,40 +164,38 @@ def _class_names(folder: pathlib.Path, count: int) -> tuple[str, ...]:
     return tuple(map(text.printable, names))
 
 
-def _decode(spec: _Spec, split: str) -> base.Batch:
+def _decoded(spec: _Spec) -> _cache.Decoded:
     """In the order of the files, as tensorflow-datasets reads them: by its record format, but not by its features,
     which would import what the directory names.
     """
-    x: np.ndarray | None = None
-    count = sum(n for _, n in spec.splits[split])
-    y: list[int] = []
-    for i, (encoded, label) in enumerate(_examples(spec, split)):
-        try:
-            image = np.asarray(_pictures.decode(io.BytesIO(encoded), "L" if spec.channels == 1 else "RGB"))
-        except ValueError as error:
+    shape: tuple[int, ...] | None = None
+    for split in spec.splits:
+        labels: list[int] = []
+        for encoded, label in _examples(spec, split):
+            image = _image(spec, encoded, f"image {len(labels)} of {split}")
+            if image.shape != (shape := shape or image.shape):
+                raise base.UserError(
+                    f"{spec.name} has images of different sizes in {split}, such as {sorted({shape, image.shape})}; "
+                    "expected one size. Prepare a set of resized images."
+                )
+            labels.append(label)
+            yield image, label
+        if not labels:
+            raise base.UserError(f"{spec.name} has no example in {split}; expected one or more. Prepare it again.")
+        if min(labels) < 0 or max(labels) >= len(spec.class_names):
             raise base.UserError(
-                f"{spec.name}: image {i} of {split} cannot be read ({error}); prepare it again"
-            ) from error
-        image = image.reshape(*image.shape[:2], spec.channels)
-        if x is None:
-            _pictures.check_size(f"{spec.name}, {split},", count, image.shape)
-            x = np.empty((count, *image.shape), np.uint8)
-        if image.shape != x.shape[1:]:
-            raise base.UserError(
-                f"{spec.name} has images of different sizes in {split}, such as {sorted({x.shape[1:], image.shape})}; "
-                "expected one size. Prepare a set of resized images."
+                f"{spec.name} has labels from {min(labels)} to {max(labels)} in {split}; expected 0 to "
+                f"{len(spec.class_names) - 1}. A split without labels cannot be used."
             )
-        x[i] = image
-        y.append(label)
-    if x is None:
-        raise base.UserError(f"{spec.name} has no example in {split}; expected one or more. Prepare it again.")
-    labels = np.array(y, np.int64)
-    if labels.min() < 0 or labels.max() >= len(spec.class_names):
-        raise base.UserError(
-            f"{spec.name} has labels from {labels.min()} to {labels.max()} in {split}; expected 0 to "
-            f"{len(spec.class_names) - 1}. A split without labels cannot be used."
-        )
-    return {"x": x, "y": labels.astype(np.int32)}
+
+
+def _image(spec: _Spec, encoded: bytes, which: str) -> np.ndarray:
+    """[h, w, channels]."""
+    try:
+        image = np.asarray(_pictures.decode(io.BytesIO(encoded), "L" if spec.channels == 1 else "RGB"))
+    except ValueError as error:
+        raise base.UserError(f"{spec.name}: {which} cannot be read ({error}); prepare it again") from error
+    return image.reshape(*image.shape[:2], spec.channels)
 
 
 def _examples(spec: _Spec, split: str) -> Iterator[tuple[bytes, int]]:

@@ -151,7 +151,7 @@ def open_run(resolved: _config.Resolved) -> Opened:
         # What was made with more points, or tries, is not thinned out.
         counts = {name: value for name, value in grown.items() if not isinstance(value, tuple)}
         asked = resolved.changed(**counts) if less and is_part else whole
-    elif path.is_dir() and {file.name for file in path.iterdir()} - {disk.new(path / CONFIG).name, LOCK}:
+    elif path.is_dir() and any(file.name != LOCK and not disk.is_workplace(file) for file in path.iterdir()):
         raise _settings.ConfigError(f"{path} is not empty and not a run directory; choose another with --out")
     stages = pathlib.Path(whole.config.stages) if whole.config.stages else path / "stages"
     check_writable(_files.place(stages, "stages"))

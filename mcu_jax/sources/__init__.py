@@ -6,11 +6,10 @@ host what they will ask for, so that it is read while they compute.
 """
 
 from mcu_jax.sources._host import (
+    SHARE,
     Host,
     ahead,
-    device_memory,
     first,
-    host_memory,
     largest_batch,
     length,
     memory_mapped,
@@ -20,11 +19,10 @@ from mcu_jax.sources._host import (
 )
 
 __all__ = [
+    "SHARE",
     "Host",
     "ahead",
-    "device_memory",
     "first",
-    "host_memory",
     "largest_batch",
     "length",
     "memory_mapped",

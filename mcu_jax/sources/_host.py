@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from mcu_jax import memory
 from mcu_jax.base import Batch, UserError
 from mcu_jax.sources import _ahead
 
@@ -55,27 +55,17 @@ def memory_mapped(arrays: Batch, *, budget: int = 2**30, ahead: int = 2) -> Host
     return Host(read, jax.tree.map(lambda leaf: leaf[0], arrays), length, budget=budget, ahead=ahead)
 
 
-_SHARE = 0.25
+SHARE = 0.25
+"""Of a device's memory, which examples may take; the rest is for models."""
 
 
-def placed(examples: Batch, memory: int | None = None) -> Batch | Host:
+def placed(examples: Batch, whole: int | None = None) -> Batch | Host:
     """The same where they fit the device: a quarter of its memory; else a `memory_mapped` source, which stays on the
-    host. memory: the device's, in bytes.
+    host. whole: bytes of the device's memory.
     """
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(dict(examples)))
-    whole = device_memory() if memory is None else memory
-    return dict(examples) if size <= _SHARE * whole else memory_mapped(examples)
-
-
-def device_memory() -> int:
-    """Bytes that jax may use of the first device, or where it does not say, as on a CPU, of the whole machine."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit") or host_memory()
-
-
-def host_memory() -> int:
-    """Bytes of the whole machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    most = SHARE * (memory.device() if whole is None else whole)
+    return dict(examples) if size <= most else memory_mapped(examples)
 
 
 def length(data: Batch | Host) -> int:
