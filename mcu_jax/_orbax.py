@@ -7,7 +7,9 @@ import logging
 import os
 import pathlib
 import re
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,9 +24,14 @@ def write(directory: pathlib.Path, tree: dict[str, Any]) -> None:
     import orbax.checkpoint as ocp
 
     try:
-        with _ALONE, _silent(), ocp.StandardCheckpointer(**_options()) as checkpointer:
-            checkpointer.save(directory.absolute(), tree)
-            checkpointer.wait_until_finished()
+        with _ALONE, _silent():
+            try:
+                with ocp.StandardCheckpointer(**_options()) as checkpointer:
+                    checkpointer.save(directory.absolute(), tree)
+                    checkpointer.wait_until_finished()
+            except BaseException:
+                time.sleep(0.2)  # its threads write on, for a moment, when it has given up
+                raise
     except ValueError as error:
         # Tensorstore's way of telling an error of the system, as that a disk is full.
         if (code := re.search(r"os_error_code='([0-9]+)'", str(error))) is None:
@@ -43,13 +50,19 @@ def read(directory: pathlib.Path, target: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Orbax logs a traceback of what it raises, too."""
-    logger = logging.getLogger("absl")
+    """Orbax logs a traceback of what it raises, too, and its threads tell of that to an event loop that has ended."""
+    logger, hook = logging.getLogger("absl"), sys.unraisablehook
     before, logger.disabled = logger.disabled, True
+
+    def told(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    sys.unraisablehook = told
     try:
         yield
     finally:
-        logger.disabled = before
+        logger.disabled, sys.unraisablehook = before, hook
 
 
 def _options() -> dict[str, Any]:

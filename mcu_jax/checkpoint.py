@@ -15,7 +15,6 @@ import os
 import pathlib
 import shutil
 import stat
-import time
 from typing import Any, NamedTuple
 
 import jax
@@ -92,9 +91,6 @@ def save(directory: str | os.PathLike[str], tree: PyTree, meta: dict[str, Any] |
         }
         disk.write(new / _MANIFEST, _encode(body))
         _move_into_place(new, directory)
-    except BaseException:
-        time.sleep(0.2)  # threads of orbax write on, for a moment, when it has given up
-        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

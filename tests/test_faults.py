@@ -277,7 +277,6 @@ def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], None]:
     return make
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of orbax's threads, after their end
 def test_a_full_disk_is_told_and_nothing_is_lost(
     run: pathlib.Path, finished: runs.Run, full: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,7 +320,6 @@ def test_a_file_is_written_by_several_at_once_and_what_a_kill_left_is_swept(tmp_
         disk.write(tmp_path / "nowhere" / "file", "")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_message_of_orbax_becomes_an_error_of_the_system(tmp_path: pathlib.Path, full: Callable, capfd: Any) -> None:
     full(_orbax, "write")
     with pytest.raises(OSError, match="File too large"):
