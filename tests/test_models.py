@@ -32,6 +32,10 @@ def small(name: str) -> Model:
     return getattr(models, name)(num_classes=7, **({"depth": 8} if name == "preresnet" else {}))
 
 
+PADS = ((0, 0), (1, 1), (1, 1), (0, 0))
+"""Of images, for a kernel of 3 × 3."""
+
+
 def assert_close(a: jax.Array, b: jax.Array, tolerance: float = 2e-6) -> None:
     scale = float(jnp.abs(b).max())
     np.testing.assert_allclose(a, b, atol=tolerance * scale, rtol=0)
@@ -217,6 +221,20 @@ def test_convolution_agrees_with_lax(
 
     a, b = (jax.jit(lambda x, w, f=f: convolution_facts(f, x, w, thorough))(x, w) for f in (ours, plain))
     jax.tree.map(assert_close, a, b)
+
+
+@pytest.mark.parametrize("fit", [1, 4, 6])
+def test_weight_gradients_of_some_examples_at_a_time_are_those_of_all(
+    fit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, grad = (jax.random.normal(key, (6, 7, 5, 4)) for key in jax.random.split(KEY))
+    monkeypatch.setattr(_conv, "_CACHED", fit * 4 * 9 * 5 * 3 * 4)
+    scanned = jax.make_jaxpr(functools.partial(_conv._of_weights, window=(3, 3)))(jnp.pad(x, PADS), grad)
+    (loop,) = (equation for equation in scanned.eqns if equation.primitive.name == "scan")
+    assert loop.params["length"] == {1: 6, 4: 2, 6: 1}[fit]  # a divisor
+    plain = functools.partial(_conv.plain, x, strides=(1, 1), pads=PADS[1:3])
+    (expected,) = jax.vjp(plain, jnp.zeros((3, 3, 4, 4)))[1](grad)
+    assert_close(_conv._of_weights(jnp.pad(x, PADS), grad, (3, 3)), expected)
 
 
 def test_group_norm_agrees_with_flax() -> None:

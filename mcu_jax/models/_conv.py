@@ -1,8 +1,8 @@
 """A 2-D convolution in forms that are fast on a CPU, also inside `lax.scan`, and XLA's own elsewhere.
 
 XLA's CPU backend falls back to a naive loop for the gradients of a convolution inside a while loop, tens of
-times slower: experiments/benchmarks/conv_in_scan.py. There the weight gradient is one matmul per kernel
-position, and the input gradient a plain convolution of the padded gradient. On images of one to three channels,
+times slower: experiments/benchmarks/conv_in_scan.py. There the weight gradient is a matmul for a few examples at a
+time, and the input gradient a plain convolution of the padded gradient. On images of one to three channels,
 and with strides, the convolution itself is one matmul, and so are its gradients, there faster than XLA's on a CPU:
 experiments/benchmarks/evaluation.py. Which form it is, is decided when a program is lowered for a platform.
 """
@@ -20,6 +20,8 @@ from jaxtyping import Array, Float
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _FEW_CHANNELS = 3
+_CACHED = 2**20
+"""Bytes: about the cache that a core of a CPU has to itself."""
 _Pads = tuple[tuple[int, int], ...]
 
 
@@ -101,10 +103,29 @@ def _backward(
 
 def _gradients(x: Array, kernel: Array, grad: Array, *, pads: _Pads) -> tuple[Array, Array]:
     """Of a convolution of stride 1."""
-    slices = _slices(x, kernel.shape[:2], (1, 1), pads)
-    weights = jnp.stack([jnp.einsum("nhwc,nhwd->cd", part, grad) for part in slices]).reshape(kernel.shape)
     mirrored = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in zip(kernel.shape[:2], pads, strict=True))
-    return plain(grad, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), (1, 1), mirrored), weights
+    inputs = plain(grad, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), (1, 1), mirrored)
+    return inputs, _of_weights(jnp.pad(x, ((0, 0), *pads, (0, 0))), grad, kernel.shape[:2])
+
+
+def _of_weights(x: Array, grad: Array, window: tuple[int, ...]) -> Array:
+    """One matmul for some examples at a time, few enough that what it takes stays in a core's cache: the columns of the
+    kernel are laid out beside each other on the side of the padded x, and its rows on the side of the gradient.
+    """
+    (kh, kw), (n, h, _, c), (_, _, w, d) = window, x.shape, grad.shape
+    fit = max(1, _CACHED // (4 * h * w * kw * c))
+    size = next(size for size in range(min(n, fit), 0, -1) if n % size == 0)
+
+    def some(x: Array, grad: Array) -> Array:
+        columns = jnp.concatenate([x[:, :, j : j + w] for j in range(kw)], -1)
+        grad = jnp.pad(grad, ((0, 0), (kh - 1, kh - 1), (0, 0), (0, 0)))
+        rows = jnp.concatenate([grad[:, kh - 1 - i : kh - 1 - i + h] for i in range(kh)], -1)
+        return jnp.einsum("nhwc,nhwd->cd", columns, rows)
+
+    parts = [each.reshape(n // size, size, *each.shape[1:]) for each in (x, grad)]
+    start = jnp.zeros((kw * c, kh * d), x.dtype)
+    total, _ = lax.scan(lambda total, part: (total + some(*part), None), start, parts)
+    return total.reshape(kw, c, kh, d).transpose(2, 0, 1, 3)
 
 
 _conv.defvjp(_forward, _backward)
