@@ -3,10 +3,10 @@
 Shows: no flipped bit of a run directory is taken for what was written, a damaged run is made whole by its own command,
 and a run that was killed, wherever, ends with the numbers of one that was not, with nothing left behind.
 Run: python experiments/reliability.py --kills 50 --flips 2000 --inputs 1500
-Time: see `seconds` in the result.
-Result: a run that was killed twice ended with the same numbers and left nothing behind; of 100 flips 100 were told, and
-    a run with one file in five damaged was made whole by its own command; experiments/results/reliability.json, by
-    `--kills 2 --flips 100`. These are small numbers, from a busy machine: of rarer outcomes they say nothing.
+Time: 42 minutes on 2 x86-64 CPU cores that had other work too, 36 of them for the kills.
+Result: 50 kills, of four runs, which all ended with the numbers of one that was not killed and left nothing behind; of
+    2,000 flips all were told, and a run with one file in five damaged was made whole by its own command; of 1,500
+    inputs all ended with a message, none with a complaint. experiments/results/reliability.json, jax 0.10.2.
 """
 
 from __future__ import annotations
