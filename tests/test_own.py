@@ -184,7 +184,7 @@ def test_a_run_of_ones_own_model_data_weights_and_forget_set(place: pathlib.Path
     for seed, name in enumerate(("original", "pre")):
         checkpoint.save(place / name, model.init(jax.random.key(seed), data.train["x"][:1]))
     own = "--model own.py:net --data own.npz --original original --pre ./pre --forget forget.json"
-    flags = "--train-size 60 --validation-size 40 --train.epochs 1 --steps 1 --points 5 --sample 20 --seeds 0 1"
+    flags = "--train-size 60 --validation-size 40 --train.epochs 1 --steps 1 --points 5 --sample 20 --seeds 0 1 --baselines"
     command = ["unlearn", *own.split(), *flags.split(), "--out", "run"]
     assert cli.run([*command, "--quiet"]) == 0
     split = json.loads((place / "run" / "splits" / "seed-1.json").read_text())
@@ -464,6 +464,7 @@ def test_an_exported_model_has_its_statistics(tmp_path: pathlib.Path, rng: np.ra
     own = {"model": models.adapt(normed_apply, init=init), "data": data}
     settings = {"model": "normed", "train_size": 40, "validation_size": 10, "forget": "random:0.2", "points": 4}
     settings |= {"steps": 2, "train": {"epochs": 1}, "mask": {"kind": "none"}, "pre": "gradient_ascent:epochs=1"}
+    settings |= {"baselines": []}
     config = runs.from_mapping({**settings, "seeds": [0], "out": str(tmp_path / "run")})
     runs.unlearn(config, **own)
     runs.export(tmp_path / "run", tmp_path / "model", t=0.5, **own)
