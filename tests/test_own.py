@@ -184,7 +184,9 @@ def test_a_run_of_ones_own_model_data_weights_and_forget_set(place: pathlib.Path
     for seed, name in enumerate(("original", "pre")):
         checkpoint.save(place / name, model.init(jax.random.key(seed), data.train["x"][:1]))
     own = "--model own.py:net --data own.npz --original original --pre ./pre --forget forget.json"
-    flags = "--train-size 60 --validation-size 40 --train.epochs 1 --steps 1 --points 5 --sample 20 --seeds 0 1 --baselines"
+    flags = (
+        "--train-size 60 --validation-size 40 --train.epochs 1 --steps 1 --points 5 --sample 20 --seeds 0 1 --baselines"
+    )
     command = ["unlearn", *own.split(), *flags.split(), "--out", "run"]
     assert cli.run([*command, "--quiet"]) == 0
     split = json.loads((place / "run" / "splits" / "seed-1.json").read_text())

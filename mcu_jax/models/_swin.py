@@ -138,7 +138,7 @@ class _Swin(nn.Module):
         if h % _PATCH or w % _PATCH:
             raise base.UserError(f"swin takes images whose sides {_PATCH} divides, given {h} × {w}")
         x = x.reshape(n, h // _PATCH, _PATCH, w // _PATCH, _PATCH, channels).transpose(0, 1, 3, 2, 4, 5)
-        x = nn.Dense(self.width, name="patch_embed")(x.reshape(n, h // _PATCH, w // _PATCH, -1))
+        x = _transformer.Dense(self.width, name="patch_embed")(x.reshape(n, h // _PATCH, w // _PATCH, -1))
         x = _norm("patch_norm")(x)
         block = _linen.forgetful(_Block, self.remat)
         for stage, (depth, heads) in enumerate(zip(self.depths, self.heads, strict=True)):
@@ -155,4 +155,4 @@ def _merge(x: Array, name: str) -> Array:
     _, h, w, d = x.shape
     x = jnp.pad(x, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)))
     x = jnp.concatenate([x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)], axis=-1)
-    return nn.Dense(2 * d, use_bias=False, name=f"{name}_reduction")(_norm(f"{name}_norm")(x))
+    return _transformer.Dense(2 * d, use_bias=False, name=f"{name}_reduction")(_norm(f"{name}_norm")(x))

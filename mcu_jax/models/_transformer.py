@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,6 +12,20 @@ from jaxtyping import Array, Float
 
 from mcu_jax import base
 from mcu_jax.models import _linen
+
+
+def _flat(
+    x: Float[Array, "*n d"], kernel: Float[Array, "d e"], dimensions: Any, precision: Any = None, **options: Any
+) -> Float[Array, "*n e"]:
+    """`jax.lax.dot_general` of a dense layer. Of all tokens as rows of one matrix: XLA's CPU backend would transpose
+    what has more axes for the gradient of the kernel, which takes longer than the gradient does.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    product = jax.lax.dot_general(rows, kernel, (((1,), (0,)), ((), ())), precision, **options)
+    return product.reshape(*x.shape[:-1], kernel.shape[1])
+
+
+Dense = functools.partial(nn.Dense, dot_general=_flat)
 
 
 class Attention(nn.Module):
@@ -19,12 +36,14 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n t d"], bias: Float[Array, "*n heads t t"] | None = None) -> Array:
         n, t, d = x.shape
-        qkv = nn.Dense(3 * d, name="qkv")(x).reshape(n, t, 3, self.heads, d // self.heads)
-        query, key, value = (qkv[:, :, i] for i in range(3))
-        scores = jnp.einsum("nqhc,nkhc->nhqk", query, key) / jnp.sqrt(d / self.heads).astype(x.dtype)
+        qkv = Dense(3 * d, name="qkv")(x).reshape(n, t, 3, self.heads, d // self.heads)
+        query, key, value = qkv.transpose(
+            2, 0, 3, 1, 4
+        )  # each [n, heads, t, c]: so XLA's CPU backend multiplies faster
+        scores = jnp.matmul(query, key.swapaxes(2, 3)) / jnp.sqrt(d / self.heads).astype(x.dtype)
         scores = scores.astype(jnp.promote_types(x.dtype, jnp.float32))
         weights = jax.nn.softmax(scores if bias is None else scores + bias).astype(x.dtype)
-        return nn.Dense(d, name="proj")(jnp.einsum("nhqk,nkhc->nqhc", weights, value).reshape(n, t, d))
+        return Dense(d, name="proj")(jnp.matmul(weights, value).swapaxes(1, 2).reshape(n, t, d))
 
 
 class Mlp(nn.Module):
@@ -32,8 +51,12 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
-        y = nn.gelu(nn.Dense(4 * x.shape[-1], name="fc1")(x), approximate=False)
-        return nn.Dense(x.shape[-1], name="fc2")(y)
+        return Dense(x.shape[-1], name="fc2")(_gelu(Dense(4 * x.shape[-1], name="fc1")(x)))
+
+
+def _gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """x Φ(x), by the error function, where jax.nn.gelu takes its complement: twice as fast on a CPU."""
+    return x * (0.5 + 0.5 * jax.lax.erf(x * (0.5**0.5)))
 
 
 def hidden_units(block: str) -> base.Units:

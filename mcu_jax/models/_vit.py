@@ -81,7 +81,7 @@ class _Vit(nn.Module):
         # A convolution whose strides are its kernel is one matrix on patches.
         x = x.reshape(n, h // self.patch, self.patch, w // self.patch, self.patch, channels)
         x = x.transpose(0, 1, 3, 2, 4, 5).reshape(n, -1, self.patch * self.patch * channels)
-        x = nn.Dense(self.width, name="patch_embed")(x)
+        x = _transformer.Dense(self.width, name="patch_embed")(x)
         normal = nn.initializers.truncated_normal(0.02)
         token = self.param("cls_token", normal, (1, 1, self.width))
         x = jnp.concatenate([jnp.broadcast_to(token, (n, 1, self.width)), x], axis=1)
