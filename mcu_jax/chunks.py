@@ -25,6 +25,8 @@ from jax.tree_util import Partial
 from mcu_jax import datasets, disk, memory, sharding, trees
 from mcu_jax.base import Params, UserError
 
+FEW = 1_000_000
+"""Weights of a model of which a CPU evaluates several at a time."""
 REPEATS = 3
 """Of every measurement, of which the quickest counts."""
 GAIN = 0.95
@@ -92,8 +94,12 @@ def side_by_side(
 
 
 def usual(f: Partial, params: Params, most: int) -> int:
-    """1 where f convolves on a CPU (there a batch of kernels becomes a slow grouped convolution), else `most`."""
-    return 1 if platform() == "cpu" and convolves_at(f, params) else most
+    """1 on a CPU where f convolves (a batch of kernels becomes a slow grouped convolution) or the weights are more than
+    `FEW` (one model keeps it busy, and several do not fit its cache), else `most`.
+    """
+    if platform() != "cpu":
+        return most
+    return 1 if sum(leaf.size for leaf in jax.tree.leaves(params)) > FEW or convolves_at(f, params) else most
 
 
 _MOST_KNOWN = 256

@@ -68,7 +68,7 @@ def _sweep(f: Partial, path: Path, ts: Array, *, curve: Curve, chunk: int) -> An
 
 
 def best_chunk(f: Callable[..., Any], path: Path, count: int) -> int:
-    """1 where f convolves on a CPU (there a batch of kernels becomes a slow grouped convolution), else `count`."""
+    """How many of so many t go side by side where nothing is measured: `chunks.usual`."""
     return chunks.usual(trees.as_partial(f), path.start, count)
 
 

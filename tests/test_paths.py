@@ -75,6 +75,14 @@ def test_a_convolution_is_seen_and_decides_the_chunk() -> None:
         assert paths.best_chunk(inside, path, 9) == (1 if expected and jax.default_backend() == "cpu" else 9)
 
 
+def test_large_networks_are_evaluated_one_by_one_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = ({"w": jax.ShapeDtypeStruct((1000, width), jnp.float32)} for width in (1000, 1001))
+    dense = Partial(lambda params: params["w"].sum())
+    for where, least in (("cpu", 1), ("gpu", 9)):
+        monkeypatch.setattr(chunks, "platform", lambda where=where: where)
+        assert [chunks.usual(dense, params, 9) for params in (small, large)] == [9, least]
+
+
 # Evaluated along a path.
 
 
