@@ -76,7 +76,7 @@ def test_a_convolution_is_seen_and_decides_the_chunk() -> None:
 
 
 def test_large_networks_are_evaluated_one_by_one_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    small, large = ({"w": jax.ShapeDtypeStruct((1000, width), jnp.float32)} for width in (1000, 1001))
+    small, large = ({"w": jnp.zeros((1000, width))} for width in (1000, 1001))
     dense = Partial(lambda params: params["w"].sum())
     for where, least in (("cpu", 1), ("gpu", 9)):
         monkeypatch.setattr(chunks, "platform", lambda where=where: where)
