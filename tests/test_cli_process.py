@@ -97,7 +97,9 @@ def test_an_interrupted_process_ends_with_130_and_goes_on(
     first, rest = interrupted(command, compilations)
     assert first.startswith("original: ")
     assert "Ctrl-C again stops at once" in rest
-    kept = r"stopped (before|in|after) .* of \d+ stages are finished and kept in .*: give the same command again to go on"
+    kept = (
+        r"stopped (before|in|after) .* of \d+ stages are finished and kept in .*: give the same command again to go on"
+    )
     assert re.search(kept, rest)
     assert "Traceback" not in rest
     assert cli.run(["unlearn", *FLAGS, "--out", str(tmp_path / "run"), "--quiet"]) == 0

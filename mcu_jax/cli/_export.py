@@ -29,6 +29,9 @@ class Export:
     ] = None
 
 
+FLAGS = {"export": (Export,)}
+
+
 def export(arguments: list[str]) -> int:
     if arguments and not arguments[0].startswith("-"):
         arguments = ["--run", *arguments]

@@ -23,6 +23,9 @@ class Figure:
     overwrite: Annotated[bool, "Replace files that are there."] = False
 
 
+FLAGS = {"figure": (Figure,)}
+
+
 def figure(arguments: list[str]) -> int:
     leading = next((i for i, each in enumerate(arguments) if each.startswith("-")), len(arguments))
     if leading == 1:
