@@ -8,10 +8,12 @@ import pathlib
 import shutil
 import time
 
+import numpy as np
 import page_runs
 import pytest
 
 from mcu_jax import report
+from mcu_jax.report import _page
 
 selenium = pytest.importorskip("selenium")
 
@@ -49,6 +51,7 @@ def pages(tmp_path_factory):
     directories = {
         "run": page_runs.write(base / "run", page_runs.unlearned(), page_runs.details(range(5))),
         "connected": page_runs.write(base / "connected", page_runs.connected()),
+        "tuned": page_runs.write(base / "tuned", page_runs.tuned()),
         "hostile": page_runs.write(base / "hostile", hostile, page_runs.details([0, 1], page_runs.HOSTILE)),
     }
     made = {name: report.page(directory) for name, directory in directories.items()}
@@ -72,7 +75,7 @@ def script(browser, code, *arguments):
     return browser.execute_script(code, *arguments)
 
 
-@pytest.mark.parametrize("name", ["run", "connected", "hostile", "several"])
+@pytest.mark.parametrize("name", ["run", "connected", "tuned", "hostile", "several"])
 def test_it_opens_without_an_error_or_a_request_and_fits_every_width(show, pages, name):
     for log in ("browser", "performance"):
         show(name).get_log(log)
@@ -184,15 +187,45 @@ def test_the_keyboard_alone_reaches_everything(show):
     assert missed == []
 
 
-@pytest.mark.parametrize(("name", "dark"), [("run", False), ("run", True), ("connected", False)])
+@pytest.mark.parametrize(
+    ("name", "dark"),
+    [("run", False), ("run", True), ("connected", False), ("tuned", False), ("several", False), ("several", True)],
+)
 def test_axe_finds_no_serious_violation(show, name, dark):
     browser = show(name, dark=dark)
+    script(browser, "for (const part of document.querySelectorAll('details')) part.open = true")
     script(browser, AXE.read_text(encoding="utf-8"))
     found = browser.execute_async_script("""const done = arguments[0];
         axe.run(document, {resultTypes: ["violations"]}).then((result) => done(result.violations
             .filter((each) => ["serious", "critical"].includes(each.impact))
             .map((each) => [each.id, each.nodes[0].html.slice(0, 200), each.nodes[0].failureSummary])))""")
     assert found == []
+
+
+def test_fifty_runs_of_101_points_are_soon_there(browser, tmp_path, monkeypatch):
+    """Ready in under 2 s of the page's own time, whatever else the machine does."""
+    monkeypatch.setattr(page_runs.test_report, "T", np.linspace(0.0, 1.0, 101))
+    results = page_runs.unlearned([0])
+    for path in results["paths"]:
+        path |= {name: np.linspace(0.0, 0.3, 101).tolist() for name in ("score_accuracy", "score_distribution")}
+    run = _page._read.read_run(page_runs.write(tmp_path / "run", results))
+    answer = _page._unlearn.answer(run)
+    monkeypatch.setitem(_page._ANSWERS, "unlearn", lambda _: answer)
+    place = tmp_path / "fifty.html"
+    place.write_text(_page._html.html(_page.model([run] * 50)), encoding="utf-8")
+    assert place.stat().st_size < 10e6
+
+    def seconds():
+        metrics = browser.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+        return next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration")
+
+    browser.execute_cdp_cmd("Performance.disable", {})
+    browser.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+    begun = seconds()
+    browser.get(place.as_uri())
+    assert script(browser, "return document.documentElement.dataset.ready")
+    assert seconds() - begun < 2
+    assert script(browser, "return document.querySelectorAll('#several-figure circle').length") >= 50 * 101
 
 
 def test_without_scripts_it_is_readable(show):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import typing
 from typing import Annotated, Any
 
-from mcu_jax import registry, runs, text
-from mcu_jax.cli import _export, _figure, _flags, _jobs, _messages, _report
+from mcu_jax import registry, text
+from mcu_jax.cli import _flags, _main, _messages
 
 SHELLS = ("bash", "zsh", "tcsh", "fish")
 
@@ -15,24 +16,6 @@ SHELLS = ("bash", "zsh", "tcsh", "fish")
 @dataclasses.dataclass(frozen=True)
 class _Plain:
     """A command without flags."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Runs:
-    json: Annotated[bool, "All that is known of them, as a JSON list."] = False
-
-
-FLAGS: dict[str, tuple[type, ...]] = {
-    "unlearn": (runs.Config, _jobs.Own),
-    "connect": (runs.ConnectConfig, _jobs.Own),
-    "tune": (runs.TuneConfig, _jobs.Own),
-    "report": (_report.Report,),
-    "figure": (_figure.Figure,),
-    "export": (_export.Export,),
-    "list": (_Plain,),
-    "runs": (_Runs,),
-    "diff": (_Plain,),
-}
 
 
 def complete(arguments: list[str]) -> int:
@@ -43,7 +26,7 @@ def complete(arguments: list[str]) -> int:
         registry.check(arguments[1], SHELLS, "shell")
     commands: list[Any] = [
         Annotated[_flags.flags_of(*kinds), tyro.conf.subcommand(name, default=_flags.switched_off(*kinds))]
-        for name, kinds in FLAGS.items()
+        for name, kinds in ((name, _kinds(name, home)) for name, home in _main.COMMANDS.items())
     ]
     one_of_them: Any = typing.Union[tuple(commands)]  # noqa: UP007, of a list
     try:
@@ -53,3 +36,9 @@ def complete(arguments: list[str]) -> int:
     except OSError as error:
         return _messages.fail(f"the completion cannot be written to {text.plain(arguments[2])}: {error.strerror}", 2)
     return 0
+
+
+def _kinds(command: str, home: str) -> tuple[type, ...]:
+    """The dataclasses of a command's flags."""
+    module = importlib.import_module(f"mcu_jax.cli.{home.partition('.')[0]}")
+    return getattr(module, "FLAGS", {}).get(command, (_Plain,))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 
 from mcu_jax import report
+from mcu_jax.cli import _messages
 
 
 def compare(arguments: list[str]) -> int:
@@ -17,5 +17,5 @@ def compare(arguments: list[str]) -> int:
         given = parser.parse_args(arguments)
     except SystemExit as ended:
         return int(ended.code or 0)
-    print(report.difference(given.a, given.b, min(shutil.get_terminal_size().columns, 120)))
+    print(report.difference(given.a, given.b, _messages.columns()))
     return 0

@@ -33,6 +33,9 @@ class Export:
     ] = None
 
 
+FLAGS = {"export": (Export,)}
+
+
 def export(arguments: list[str]) -> int:
     if arguments and not arguments[0].startswith("-"):
         arguments = ["--run", *arguments]

@@ -19,8 +19,11 @@ class Figure:
     to: Annotated[str | None, "Where to write it: FILE.pdf, .svg or .png (default: NAME.pdf here)."] = None
     width: Annotated[str, "column, 3.25 inches, or page, 6.75."] = "column"
     seed: Annotated[int | None, "One replicate in place of all, or of the first."] = None
-    pair: Annotated[str | None, "Of curves: which, as the table calls it (default: the first)."] = None
+    pair: Annotated[str | None, "Of curves: one, as the table calls it (default: all)."] = None
     overwrite: Annotated[bool, "Replace files that are there."] = False
+
+
+FLAGS = {"figure": (Figure,)}
 
 
 def figure(arguments: list[str]) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-import shutil
 import textwrap
 import typing
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mcu_jax import runs
+from mcu_jax.cli import _messages
 
 HELP, ALL = ("-h", "--help"), "--help-all"
 NARROWEST, WIDEST = 60, 100
@@ -32,7 +32,7 @@ def asked(arguments: Sequence[str]) -> bool:
 
 def screen(command: str, kinds: Sequence[type], *, whole: bool) -> str:
     """Help of a command, for the terminal's width. whole: every flag, with all there is to say of it."""
-    width, every = max(NARROWEST, min(shutil.get_terminal_size().columns, WIDEST)), list(flags(kinds))
+    width, every = max(NARROWEST, _messages.columns(WIDEST)), list(flags(kinds))
     whole = whole or all(group.usual for *_, group in every)
     told = inspect.cleandoc(kinds[0].__doc__ or "").split("\n\n")
     lines = [f"mcu-jax {command} [--flags]", ""]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shlex
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
@@ -55,6 +54,9 @@ class Own:
         "(needs tensorboardX).",
     ] = None
     no_compile_cache: Annotated[bool, Group("devices"), "Keep no compiled code for later runs, and use none."] = False
+
+
+FLAGS = {"unlearn": (runs.Config, Own), "connect": (runs.ConnectConfig, Own), "tune": (runs.TuneConfig, Own)}
 
 
 def unlearn(arguments: list[str]) -> int:
@@ -112,8 +114,7 @@ def _carry_out(config: Any, run: Callable[..., runs.Run], own: Mapping[str, Any]
         made = run(config, runs.Observers(*observers))
     if not sharding.is_first():
         return 1 if made.failures else 0
-    width = min(shutil.get_terminal_size().columns, 120)
-    table = report.write(made.directory, width, shown=made.results)
+    table = report.write(made.directory, _messages.columns(), shown=made.results)
     if not quiet:
         beside = sorted(
             file.name for file in made.directory.iterdir() if file.name == "details.json" or file.suffix == ".png"

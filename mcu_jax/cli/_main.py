@@ -50,7 +50,8 @@ COMMANDS = {
     "runs": "_runs.table",
     "diff": "_diff.compare",
 }
-"""The function of each, which is given the arguments after the command and gives the exit status."""
+"""The function of each, which is given the arguments after the command and gives the exit status. What flags it has its
+module says in `FLAGS`, for completion in a shell."""
 COMPUTING = ("unlearn", "connect", "tune", "export")
 COMPLETION = ("--tyro-print-completion", "--tyro-write-completion")
 LONGEST_ARGUMENT = 4096

@@ -19,6 +19,9 @@ class Report:
     ] = None
 
 
+FLAGS = {"report": (Report,)}
+
+
 def report(arguments: list[str]) -> int:
     leading = next((i for i, each in enumerate(arguments) if each.startswith("-")), len(arguments))
     if leading:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import hashlib
 import json
@@ -11,7 +12,7 @@ import pathlib
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from mcu_jax import disk, text
 
@@ -43,6 +44,14 @@ class Found(NamedTuple):
     modified: float
     bytes: int
     headline: Mapping[str, Any] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    json: Annotated[bool, "All that is known of them, as a JSON list."] = False
+
+
+FLAGS = {"runs": (Runs,)}
 
 
 class _DamagedError(ValueError):

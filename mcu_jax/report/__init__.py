@@ -7,19 +7,14 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from mcu_jax.report import _results, _text
-from mcu_jax.report._connect_barriers import barriers_figure
-from mcu_jax.report._connect_figure import curves_figure
-from mcu_jax.report._connect_matrix import matrix_figure
-from mcu_jax.report._connect_sizes import sizes_figure
+from mcu_jax.report import _figures, _results, _text
 from mcu_jax.report._connect_table import connect_table
 from mcu_jax.report._difference import difference
-from mcu_jax.report._figure import path_figure
 from mcu_jax.report._figures import NAMES as FIGURES
 from mcu_jax.report._figures import figure, figures
 from mcu_jax.report._page import page
 from mcu_jax.report._results import Results, collect, read
-from mcu_jax.report._table import trained_paths, unlearn_table
+from mcu_jax.report._table import unlearn_table
 from mcu_jax.report._tune_table import tune_table
 
 __all__ = [
@@ -48,19 +43,7 @@ def write(
     barriers.png; of tuning none. Raises FileNotFoundError without results.json, ValueError where it is of another
     schema or kind.
     """
-    directory, results = pathlib.Path(directory), read(directory)
-    if results.summary["kind"] == "unlearn":
-        if trained_paths(results):  # none where every start diverged
-            path_figure(results, directory / "path.png")
-        return unlearn_table(_results.part(results, shown), width)
-    if results.summary["kind"] == "tune":
-        return tune_table(_results.part(results, shown), width)
-    grid = results.summary["config"]["grid"]
-    curves_figure(results, directory / "curves.png")
-    if results.summary["clusters"]:
-        matrix_figure(results, directory / "matrix.png")
-    if grid == "sizes":
-        sizes_figure(results, directory / "sizes.png")
-    elif grid != "methods":
-        barriers_figure(results, directory / "barriers.png")
-    return connect_table(_results.part(results, shown), width)
+    results = read(directory)
+    _figures.write(pathlib.Path(directory), results)
+    tables = {"unlearn": unlearn_table, "connect": connect_table, "tune": tune_table}
+    return tables[results.summary["kind"]](_results.part(results, shown), width)

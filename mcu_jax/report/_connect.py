@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 from mcu_jax.report import _results, _text
 from mcu_jax.report._results import Results
 
@@ -15,6 +17,35 @@ SHOWN = 5
 """Rows from each end of a longer one."""
 
 T = TypeVar("T")
+
+
+class Metric(NamedTuple):
+    """name: of the long table, `split_metric`. most: what the metric cannot pass."""
+
+    name: str
+    title: str
+    scale: float
+    most: float
+
+
+METRICS = (
+    Metric("retain_loss", "retain loss (nats)", 1.0, np.inf),
+    Metric("forget_loss", "forget loss (nats)", 1.0, np.inf),
+    Metric("forget_js", "JS to retrained, on D_f (nats)", 1.0, np.log(2.0)),
+    Metric("retain_accuracy", "retain accuracy (%)", 100.0, 100.0),
+    Metric("forget_accuracy", "forget accuracy (%)", 100.0, 100.0),
+    Metric("test_accuracy", "test accuracy (%)", 100.0, 100.0),
+    Metric("forget_unseen_distance", "D_f from unseen examples (points)", 100.0, 100.0),
+    Metric("forget_zrf", "zero-retrain forgetting, ZRF (%)", 100.0, 100.0),
+    Metric("forget_MIA", "membership attack, MIA (%)", 100.0, 100.0),
+)
+"""Along a path."""
+BARRIERS = (
+    ("accuracy_barrier", "accuracy barrier (points)"),
+    ("retain_loss_barrier", "barrier on D_r (nats)"),
+    ("forget_loss_barrier", "barrier on D_f (nats)"),
+)
+"""Of a path: (name, title)."""
 
 
 class Group(NamedTuple):
@@ -92,6 +123,15 @@ def floor(results: Results, name: str) -> list[float]:
     first = (results.table.role == "floor") & (results.table.curve == curves_of(results)[0])
     rows = _results.named(results.table[first & results.table.t.isna()])
     return list(rows[rows.name == name].groupby("replicate").value.agg(lambda values: values.mean(skipna=False)))
+
+
+def retrained(results: Results) -> dict[tuple[str, str], float]:
+    """Metrics of the retrained models, by request to forget and `split_metric`: the median over seeds of their means
+    over runs.
+    """
+    rows = _results.named(results.table[results.table.role == "retrained"])
+    means = rows.groupby(["forget", "name", "replicate"]).value.mean()
+    return means.groupby(level=["forget", "name"]).median().to_dict()
 
 
 def mean(values: Iterable[float]) -> float:

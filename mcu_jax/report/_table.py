@@ -89,15 +89,19 @@ def values(results: Results, method: str, column: str) -> Any:
 
     column: as the tidy table names a metric, or for a loss `split_loss`.
     """
-    split, _, loss = column.partition("_")
-    rows = results.table[(results.table.role == "model") & (results.table.subject == method)]
+    import pandas
+
+    table = results.table
+    of_method = (table.role == "model") & (table.subject == method)
     if column == "t":
-        return rows.groupby("replicate").t.first().dropna()
+        return table[of_method].groupby("replicate").t.first().dropna()
     if column == "seconds":
-        counted = rows.metric.str.startswith("seconds_") & (rows.metric != "seconds_compile")
-        return rows[counted].groupby("replicate").value.sum()
-    of_column = (rows.split == split) & (rows.metric == loss) if loss == "loss" else rows.metric == column
-    return rows[of_column].set_index("replicate").value.dropna()
+        counted = table.metric.str.startswith("seconds_") & (table.metric != "seconds_compile")
+        return table[of_method & counted].groupby("replicate").value.sum()
+    split, _, loss = column.partition("_")
+    of_column = (table.split == split) & (table.metric == loss) if loss == "loss" else table.metric == column
+    rows = table[of_method & of_column]
+    return pandas.Series(rows.value.array, rows.replicate.array, name="value").dropna()
 
 
 def methods_of(results: Results) -> list[str]:
@@ -116,12 +120,12 @@ def label(results: Results, method: str) -> str:
 
 def main_table(results: Results) -> Iterator[str | _text.Grid]:
     methods, seeds = methods_of(results), seeds_of(results)
-    columns = [c for c in _COLUMNS if any(len(values(results, m, c.name)) for m in methods)]
+    found = {c: [c.scale * values(results, m, c.name) for m in methods] for c in _COLUMNS}
+    columns = [c for c, each in found.items() if any(map(len, each))]
     yield _text.Grid(
         [label(results, m) + _stopped(results, m) for m in methods],
         [
-            _text.Column(c.header, c.best, _text.cells([c.scale * values(results, m, c.name) for m in methods],
-                                                       c.decimals, interval=c.interval))
+            _text.Column(c.header, c.best, _text.cells(found[c], c.decimals, interval=c.interval))
             for c in columns
         ],
     )  # fmt: skip

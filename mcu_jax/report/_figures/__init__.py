@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mcu_jax import disk, registry, runs, text
-from mcu_jax.report import _page
-from mcu_jax.report._figures import _along, _chart, _connect, _details, _spent
+from mcu_jax.report import _connect as _connections
+from mcu_jax.report import _page, _table
+from mcu_jax.report._figures import _along, _chart, _connect, _curves, _details, _spent
 from mcu_jax.report._figures._chart import Chart
 from mcu_jax.report._page import _read, _several
+from mcu_jax.report._results import Results
 from mcu_jax.runs import _directory, _files
 
 Sections = Mapping[str, Any]
@@ -56,13 +58,18 @@ def _of(section: str, says: str, chart: Callable[..., Chart]) -> _Figure:
     )
 
 
-def _curves(sections: Sections, choice: _Choice) -> Chart:
-    paths = {path["label"]: path for path in reversed(sections["curves"]["paths"])}
-    # The dash between two names is on few keyboards.
-    asked = (label for label in reversed(paths) if choice.pair in (None, label, label.replace("–", "-")))
-    label = next(asked, choice.pair or "")
-    registry.check(label, reversed(paths), "pair")
-    return _connect.curves(sections["curves"], paths[label], choice.width)
+def _paths(sections: Sections, choice: _Choice) -> Chart:
+    """Of one pair, or of the run's pairs, or where it has none of the two runs of every method."""
+    of = sections["curves"]
+    paths = [path for path in of["paths"] if path["role"] == "pair"] or of["paths"]
+    if choice.pair is not None:
+        by_label = {path["label"]: path for path in reversed(of["paths"])}
+        # The dash between two names is on few keyboards.
+        asked = (label for label in reversed(by_label) if choice.pair in (label, label.replace("–", "-")))
+        label = next(asked, choice.pair)
+        registry.check(label, reversed(by_label), "pair")
+        paths = [by_label[label]]
+    return _curves.curves(of, paths, choice.width)
 
 
 _FIGURES = {
@@ -99,7 +106,7 @@ _FIGURES = {
         lambda sections: [each["seed"] for each in sections["history"]["seeds"]],
     ),
     "matrix": _of("matrix", "barriers between all methods, with their tree", _connect.matrix),
-    "curves": _Figure("metrics along one pair's path", lambda sections: sections.get("curves"), _curves),
+    "curves": _Figure("metrics along the paths of pairs, or of one", lambda sections: sections.get("curves"), _paths),
     "barriers": _of("barriers", "barriers of every pair", _connect.barriers),
     "sizes": _of("sizes", "barriers by the size of the forget set", _connect.sizes),
     "controls": _of("controls", "barriers by what a line connects", _connect.controls),
@@ -107,6 +114,38 @@ _FIGURES = {
 }
 SEVERAL = "pareto"
 NAMES = (*_FIGURES, SEVERAL)
+
+
+def write(directory: pathlib.Path, results: Results) -> None:
+    """Puts the charts by which a run is known beside its results, as PNG with a title: NAME.png."""
+    for name, (title, chart) in _alone(results).items():
+        with disk.placing(directory / f"{name}.png") as opened:
+            opened.write(_chart.titled(chart, title))
+
+
+def _alone(results: Results) -> dict[str, tuple[str, Chart]]:
+    """(title, chart) by name; of a run of tuning none."""
+    kind = results.summary["kind"]
+    if kind == "unlearn":
+        sections = {"explorer": _page.along(results)}
+        titles = {"path": f"Along the path: {_table.describe(results)}"}
+    elif kind == "connect":
+        grid = results.summary["config"]["grid"]
+        of = _connections.describe(results, request=grid != "sizes")
+        titles = {"curves": f"Along the paths: {of}", "matrix": f"Barriers between methods: {of}"}
+        if grid == "sizes":
+            titles["sizes"] = f"Barriers by the size of a random forget set: {of}"
+        elif grid != "methods":
+            titles["barriers"] = f"Barriers: {of}"
+        sections = _page.charts(results, titles)
+    else:
+        return {}
+    choice = _Choice("page", None, None)
+    return {
+        name: (title, _FIGURES[name].chart(sections, choice))
+        for name, title in titles.items()
+        if _FIGURES[name].data(sections)
+    }
 
 
 def figures(directory: str | os.PathLike[str]) -> dict[str, str]:
@@ -128,7 +167,7 @@ def figure(
 
     run: several for `pareto`. file: PDF, SVG or PNG by its ending, default NAME.pdf in the working directory. width:
     `column` (3.25 inches) or `page` (6.75). seed: one in place of all, or of the first. pair: of `curves`, by its label
-    (default: the first). Equal data give equal files. Raises UnknownNameError, and ConfigError for what is no run, an
+    (default: all). Equal data give equal files. Raises UnknownNameError, and ConfigError for what is no run, an
     unfinished or damaged one, one without data for the figure, a choice that has no effect, and a file that is there.
     """
     registry.check(name, NAMES, "figure")
@@ -139,7 +178,7 @@ def figure(
     if pair is not None and name != "curves":
         raise runs.ConfigError(f"figure {name} is of no pair; leave --pair out")
     chart = _of_several(directories, choice) if name == SEVERAL else _of_one(name, directories, choice)
-    content = _chart.painted(chart, _chart.WIDTHS[width], place.suffix[1:].lower())
+    content = _chart.painted(chart, width, place.suffix[1:].lower())
     with disk.placing(place) as opened:
         opened.write(content)
     disk.write(place.with_suffix(".csv"), _chart.as_csv(chart))

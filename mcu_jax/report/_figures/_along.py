@@ -41,9 +41,15 @@ def chart(along: Mapping[str, Any], names: Sequence[str], width: str, seed: int 
                 axis.set_ylabel(metric["unit"])
         _chart.legend(figure, handles, free, columns=3 if width == "page" else 2)
 
-    below = 0.35 if width == "page" else 0.62
-    height = 1.22 * rows + (0.3 if len(metrics) % columns else below)
-    return Chart(height, draw, *_data(along, metrics, seed))
+    below = 0.5 if width == "page" else 0.62
+    height = 1.3 * rows + (0.3 if len(metrics) % columns else below)
+    return Chart(height, draw, *_data(along, metrics, seed), _note(along, seed))
+
+
+def _note(along: Mapping[str, Any], seed: int | None) -> str:
+    several = seed is None and len(along["seeds"]) > 1
+    region = "effective region: lower score than at t = 1" + ", in at least half of the seeds" * several
+    return f"t = 0: the original; t = 1: {along['pre']}; {region}"
 
 
 def _series(metric: Mapping[str, Any], name: str, seed: int | None) -> list[list[float | None]] | None:

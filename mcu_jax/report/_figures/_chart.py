@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import io
 import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mcu_jax import text
-from mcu_jax.report import _style
+from mcu_jax.report import _style, _text
 
 WIDTHS = {"column": 3.25, "page": 6.75}
 """Inches, of one column of a journal and of its whole page."""
@@ -25,6 +26,8 @@ FORMATS = {
 """By ending; what of a file's own description is left out, so that equal data give equal files."""
 DOTS = 400
 """Per inch, of pictures in dots."""
+DOTS_ALONE = 200
+"""Of those that a run writes beside its results."""
 SMALL = 7.0
 """Points, of everything but what stands at an axis."""
 _STYLE = {
@@ -66,28 +69,49 @@ _STYLE = {
 
 class Chart(NamedTuple):
     """height: inches. draw: on an empty matplotlib `Figure` of that height. heads: of its data's columns, with units.
-    rows: of data, None for what there is none of.
+    rows: of data, None for what there is none of. note: what a reader must be told beside it.
     """
 
     height: float
     draw: Callable[[Any], None]
     heads: Sequence[str]
     rows: Sequence[Sequence[Any]]
+    note: str = ""
 
 
-def painted(chart: Chart, width: float, ending: str) -> bytes:
-    """The content of a file of one of the `FORMATS`; width: inches."""
+def painted(chart: Chart, width: str, ending: str) -> bytes:
+    """The content of a file of one of the `FORMATS`, as a paper takes it."""
+    with drawn(chart, width) as figure:
+        return saved(figure, ending, DOTS)
+
+
+def titled(chart: Chart, title: str) -> bytes:
+    """As a PNG that stands alone: a page wide, with a title and the note above."""
+    above = [line for words in (title, chart.note) for line in textwrap.wrap(drawable(words), 118)]
+    with drawn(chart, "page", 0.15 * len(above) + 0.06) as figure:
+        figure.suptitle("\n".join(above), fontsize=7.2, linespacing=1.3)
+        return saved(figure, "png", DOTS_ALONE)
+
+
+@contextlib.contextmanager
+def drawn(chart: Chart, width: str, above: float = 0.0) -> Iterator[Any]:
+    """A chart on a `Figure` of one of the `WIDTHS`. above: inches that are left for a title."""
     from matplotlib import style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     # Whatever a user's matplotlibrc says.
     with style.context(_STYLE, after_reset=True):
-        figure = Figure(figsize=(width, chart.height), layout="constrained")
+        figure = Figure(figsize=(WIDTHS[width], chart.height + above), layout="constrained")
         FigureCanvasAgg(figure)
         chart.draw(figure)
-        content = io.BytesIO()
-        figure.savefig(content, format=ending, dpi=DOTS, metadata=FORMATS[ending])
+        yield figure
+
+
+def saved(figure: Any, ending: str, dots: int) -> bytes:
+    """The content of a file of one of the `FORMATS`, of a figure that `drawn` gives."""
+    content = io.BytesIO()
+    figure.savefig(content, format=ending, dpi=dots, metadata=FORMATS[ending])
     return content.getvalue()
 
 
@@ -118,7 +142,10 @@ def short(name: str, most: int) -> str:
 
 
 def wrapped(name: str, width: int, lines: int = 2) -> str:
-    """A name on lines of so many characters, the last of them cut."""
+    """A name on so many lines of so many characters, between its options where there is room, or without its middle."""
+    whole = _text.wrap_name(drawable(name), width)
+    if len(whole) <= lines:
+        return "\n".join(map(str.strip, whole))
     return "\n".join(textwrap.wrap(short(name, lines * width), width, break_on_hyphens=False)[:lines])
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mcu_jax.report import _connect_barriers, _connect_matrix, _style
-from mcu_jax.report._figures import _chart
+from mcu_jax.report import _style
+from mcu_jax.report._figures import _barrier, _chart
 from mcu_jax.report._figures._chart import Chart
 
 
@@ -21,12 +21,16 @@ def matrix(of: Mapping[str, Any], width: str) -> Chart:
     cell = (_chart.WIDTHS[width] - 0.062 * longest - 0.6) / n
     cell = min(cell, 0.42)
 
+    # Few cells are not as wide as the page.
+    part = min(1.0, (0.8 * n + 0.062 * longest + 0.9) / _chart.WIDTHS[width])
+
     def draw(figure: Any) -> None:
+        figure.get_layout_engine().set(rect=((1.0 - part) / 2, 0.0, part, 1.0))
         tree, axis = figure.subplots(2, 1, height_ratios=[0.5, cell * n], sharex=True)
-        image = _connect_matrix.draw_cells(axis, values, 6.0 if cell > 0.2 else None)
+        image = _draw_cells(axis, values, 6.0 if cell > 0.2 else None)
         axis.set_xticks(range(n), labels, rotation=45, ha="right", rotation_mode="anchor")
         axis.set_yticks(range(n), labels)
-        _connect_matrix.draw_tree(tree, [(line["x"], line["y"]) for line in of["tree"]])
+        _draw_tree(tree, [(line["x"], line["y"]) for line in of["tree"]])
         tree.locator_params(axis="y", nbins=2)
         tree.set_ylabel("joined at")
         bar = figure.colorbar(image, ax=axis, shrink=0.8, pad=0.02, aspect=18)
@@ -39,90 +43,77 @@ def matrix(of: Mapping[str, Any], width: str) -> Chart:
         for j, b in enumerate(of["labels"])
     ]
     height = 0.7 + cell * n + 0.047 * longest
-    return Chart(height, draw, ["a", "b", f"accuracy barrier, {of['curve']}, mean (points)"], rows)
+    note = f"{of['curve']}, mean over seeds; framed: the seed floor, two runs of one method"
+    return Chart(height, draw, ["a", "b", f"accuracy barrier, {of['curve']}, mean (points)"], rows, note)
 
 
-def curves(of: Mapping[str, Any], path: Mapping[str, Any], width: str) -> Chart:
-    """Every metric along one path, in a panel each."""
-    shown = [panel for panel in of["panels"] if panel["name"] in path["metrics"]]
-    columns = 3 if width == "page" else 2
-    t = _chart.floats(path["t"])
+def _draw_cells(axis: Any, matrix: np.ndarray, size: float | None) -> Any:
+    """The heat map, of which the diagonal is framed: what a colour bar needs. size: of its numbers in points, None for
+    none.
+    """
+    from matplotlib import colors
+    from matplotlib.patches import Rectangle
 
-    def draw(figure: Any) -> None:
-        axes, free = _chart.panels(figure, len(shown), columns, sharex=True)
-        handles: dict[str, Any] = {}
-        for i, (axis, panel) in enumerate(zip(axes, shown, strict=True)):
-            each = path["metrics"][panel["name"]]
-            middle, low, high = (_chart.floats(each[name]) for name in ("middle", "low", "high"))
-            told = _chart.wrapped(path["label"], 20 if free else 56)
-            if of["band"] != "one seed":
-                axis.fill_between(t, low, high, color=_style.BLUE, alpha=0.2, linewidth=0, zorder=3)
-                told += ":\nmedian, band:" + (" ", "\n")[bool(free)] + f"{of['band'].rpartition('their ')[2]} of seeds"
-            handles[told] = axis.plot(t, middle, color=_style.BLUE, linewidth=1.4, zorder=4)[0]
-            seen = [middle, low, high]
-            if each["retrained"] is not None:
-                line = axis.axhline(each["retrained"], color=_style.RETRAIN, linewidth=1.1, linestyle=_style.DASHED)
-                handles["retrained model"] = line
-                seen.append(np.asarray([each["retrained"]]))
-            axis.set_title(_chart.wrapped(panel["title"], 22 if width == "column" else 40))
-            _chart.fit_y(axis, _chart.finite(*seen), panel["most"])
-            _chart.dress(axis)
-            _chart.from_t(axis, named=i + columns >= len(shown))
-        _chart.legend(figure, handles, free, columns=1 if width == "column" else 2)
+    n = len(matrix)
+    top = np.max(matrix[np.isfinite(matrix)], initial=1.0)
+    # Cells are centred on whole numbers, without a forced aspect, so that the tree above shares their columns.
+    # By square roots: one method far from all others would leave the rest without contrast.
+    norm = colors.PowerNorm(0.5, 0.0, top)
+    image = axis.imshow(np.ma.masked_invalid(matrix), cmap="YlGnBu", norm=norm, aspect="auto")
+    for i, j in np.ndindex(n, n):
+        value = matrix[i, j]
+        text = f"{value:.1f}" if np.isfinite(value) else "–"
+        colour = "white" if np.isfinite(value) and norm(value) > 0.55 else "black"
+        if size is not None:
+            axis.text(j, i, text, ha="center", va="center", fontsize=size, color=colour)
+    for i in range(n):
+        axis.add_patch(Rectangle((i - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor=_style.BLACK, linewidth=1.1))
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    return image
 
-    rows = -(-len(shown) // columns)
-    heads = ["t"]
-    data: list[list[Any]] = [[at] for at in path["t"]]
-    for panel in shown:
-        each = path["metrics"][panel["name"]]
-        for told, name in (("median", "middle"), ("band from", "low"), ("band to", "high")):
-            heads.append(f"{panel['title']}, {told}")
-            data = [[*row, value] for row, value in zip(data, each[name], strict=True)]
-        if each["retrained"] is not None:
-            heads.append(f"{panel['title']}, retrained")
-            data = [[*row, each["retrained"]] for row in data]
-    below = 0.25 if len(shown) % columns else 0.55
-    return Chart(
-        (1.2 if width == "column" else 1.15) * rows + below,
-        draw,
-        ["path", *heads],
-        [[path["label"], *row] for row in data],
-    )
+
+def _draw_tree(axis: Any, lines: Iterable[tuple[Any, Any]]) -> None:
+    for x, y in lines:
+        axis.plot(x, y, color=_style.GREY, linewidth=1.1)
+    axis.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
+    axis.set_ylim(bottom=0.0)
+    axis.tick_params(bottom=False, labelbottom=False)
+    axis.spines[["top", "right", "bottom"]].set_visible(False)
 
 
 def barriers(of: Mapping[str, Any], width: str) -> Chart:
     """The three barriers of every path: means with their intervals, a dot a seed, and the seed floor."""
     labels = list(dict.fromkeys(of["labels"]))
     narrow = width == "column"
-    texts = [_chart.wrapped(label, 20 if narrow else 30) for label in labels]
-    row = 0.25 if any("\n" in each for each in texts) else 0.17
+    texts = [_chart.wrapped(label, 20 if narrow else 30, 3) for label in labels]
+    row = 0.17 + 0.09 * max(each.count("\n") for each in texts)
 
     def draw(figure: Any) -> None:
         axes, _ = _chart.panels(figure, len(of["panels"]), len(of["panels"]), sharey=True)
         handles: dict[str, Any] = {}
         for axis, panel in zip(axes, of["panels"], strict=True):
             dots = [dot for dot in of["dots"] if dot["panel"] == panel["name"]]
-            handles |= _draw_dots(axis, dots, labels, of["curves"])
-            handles |= _draw_floor(axis, panel)
+            beside = f", {of['beside']}" if of["beside"] and not narrow else ""
+            handles |= _draw_dots(axis, dots, labels, of["curves"], beside)
+            handles |= _draw_floor(axis, panel, beside)
             axis.set_title(_chart.wrapped(panel["title"], 13, 3) if narrow else panel["title"])
             axis.set_xlim(left=0.0)
             axis.locator_params(axis="x", nbins=2 if narrow else 4)
+            axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             _chart.dress(axis, along="x")
             seen = [dot[name] for dot in dots for name in ("mean", "low", "high")] + panel["floor"]
-            values = [value for value in seen if value is not None]
-            _connect_barriers.bound(axis.xaxis, panel["name"], values)
+            _barrier.bound(axis.xaxis, panel["name"], seen)
             axis.xaxis.label.set_size(_chart.SMALL)
             if narrow:
                 axis.set_xticks(axis.get_xticks()[:: max(1, (len(axis.get_xticks()) - 1) // 2)])
                 axis.set_xlabel("log scale" if axis.get_xlabel() else "")
             axis.tick_params(axis="y", length=0, pad=5)  # marks at 0 are whole
-            if not any(_connect_barriers.shown(values, panel["name"])):
-                _style.write_none(axis)
         # Between the last number of a panel and the first of the next.
         figure.get_layout_engine().set(wspace=0.06, hspace=0.04)
         axes[0].set_yticks(range(len(labels)), texts)
         axes[0].set_ylim(len(labels) - 0.5, -0.5)
-        _chart.legend(figure, handles, [], columns=4 if width == "page" else 2)
+        _chart.legend(figure, handles, [], columns=3 if width == "page" else 2)
 
     rows: list[list[Any]] = []
     titles = {panel["name"]: panel["title"] for panel in of["panels"]}
@@ -133,42 +124,37 @@ def barriers(of: Mapping[str, Any], width: str) -> Chart:
     for panel in of["panels"]:
         names = ("mean", "low", "high")
         rows += [["seed floor", None, panel["title"], n, v] for n, v in zip(names, panel["floor"], strict=True)]
-    return Chart(
-        (1.0 if narrow else 0.75) + row * len(labels), draw, ["path", "curve", "barrier (unit)", "of", "value"], rows
-    )
+    heads = ["path", "curve", "barrier (unit)", "of", "value"]
+    return Chart((1.0 if narrow else 0.75) + row * len(labels), draw, heads, rows, of["note"])
 
 
 def _draw_dots(
-    axis: Any, dots: Sequence[Mapping[str, Any]], labels: Sequence[str], curves: Sequence[str]
+    axis: Any, dots: Sequence[Mapping[str, Any]], labels: Sequence[str], curves: Sequence[str], beside: str
 ) -> dict[str, Any]:
     handles: dict[str, Any] = {}
     for dot in dots:
-        mean, low, high = (_small(dot[name], dot["panel"]) for name in ("mean", "low", "high"))
+        mean, low, high = (_barrier.small(dot[name], dot["panel"]) for name in ("mean", "low", "high"))
         row = labels.index(dot["label"])
         if mean is None:
             continue
         colour = _style.SERIES[curves.index(dot["curve"]) % len(_style.SERIES)]
-        seeds = [value for value in (_small(each, dot["panel"]) for each in dot["seeds"]) if value is not None]
+        seeds = [value for value in (_barrier.small(each, dot["panel"]) for each in dot["seeds"]) if value is not None]
         if len(seeds) > 1:
             axis.plot([low, high], [row, row], color=colour, linewidth=1.4, zorder=3, clip_on=False)
             handles["a seed"] = axis.plot(seeds, [row + 0.27] * len(seeds), "o", color=_style.GREY, markersize=2,
                                           markeredgewidth=0, alpha=0.65, zorder=2, clip_on=False)[0]  # fmt: skip
-        handles[dot["curve"]] = axis.plot(mean, row, "D", color=colour, markersize=3.4, zorder=4, clip_on=False)[0]
+        (mark,) = axis.plot(mean, row, "D", color=colour, markersize=3.4, zorder=4, clip_on=False)
+        handles[f"{dot['curve']}{beside}"] = mark
     return handles
 
 
-def _small(value: float | None, panel: str) -> float | None:
-    """What is next to nothing as nothing, as its note says."""
-    return None if value is None else next(iter(_connect_barriers.shown([value], panel)), None)
-
-
-def _draw_floor(axis: Any, panel: Mapping[str, Any]) -> dict[str, Any]:
-    mean, low, high = (_small(value, panel["name"]) for value in panel["floor"])
+def _draw_floor(axis: Any, panel: Mapping[str, Any], beside: str) -> dict[str, Any]:
+    mean, low, high = (_barrier.small(value, panel["name"]) for value in panel["floor"])
     if mean is None:
         return {}
     axis.axvspan(low, high, color=_style.GREEN, alpha=0.2, linewidth=0, zorder=0)
     line = axis.axvline(mean, color=_style.GREEN, linewidth=0.9, linestyle=_style.DASHED, zorder=1)
-    return {"seed floor": line}
+    return {f"seed floor{beside}": line}
 
 
 def sizes(of: Mapping[str, Any], width: str) -> Chart:
@@ -191,12 +177,9 @@ def sizes(of: Mapping[str, Any], width: str) -> Chart:
             axis.set_title(f"{panel['title']},\n{below}")
             axis.set_ylim(bottom=0.0)
             axis.locator_params(axis="y", nbins=4)
-            values = [p[n] for p in points for n in ("mean", "low", "high") if p[n] is not None]
-            _connect_barriers.bound(axis.yaxis, panel["name"], values)
+            _barrier.bound(axis.yaxis, panel["name"], [p[n] for p in points for n in ("mean", "low", "high")])
             axis.yaxis.label.set_size(_chart.SMALL)
             _chart.dress(axis)
-            if not any(_connect_barriers.shown(values, panel["name"])):
-                _style.write_none(axis)
             if i + columns >= len(places):
                 axis.set_xticks(sorted({point["size"] for point in of["points"]}))
                 axis.set_xlabel("forget set (%)")
@@ -207,7 +190,8 @@ def sizes(of: Mapping[str, Any], width: str) -> Chart:
     titles = {panel["name"]: panel["title"] for panel in of["panels"]}
     data = [[p["line"], p["role"], p["size"], titles[p["panel"]], p["mean"], p["low"], p["high"]] for p in of["points"]]
     heads = ["line", "between", "forget set (%)", "barrier (unit)", "mean", "low", "high"]
-    return Chart((1.5 if width == "column" else 1.4) * rows + 0.3 + below, draw, heads, data)
+    height = (1.5 if width == "column" else 1.4) * rows + 0.3 + below
+    return Chart(height, draw, heads, data, of["note"])
 
 
 def _draw_line(axis: Any, place: int, line: str, points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -219,9 +203,11 @@ def _draw_line(axis: Any, place: int, line: str, points: Sequence[Mapping[str, A
     if place >= len(_style.SERIES):
         style |= {"linestyle": _style.DASHED, "markerfacecolor": "white"}
     x, mean = ([point[name] for point in points] for name in ("size", "mean"))
-    values = [_small(each, points[0]["panel"]) for each in mean]
+    values = [_barrier.small(each, points[0]["panel"]) for each in mean]
     (drawn,) = axis.plot(x, values, **style, clip_on=False, zorder=4)
-    ends = (_chart.floats([_small(point[name], point["panel"]) for point in points]) for name in ("low", "high"))
+    ends = (
+        _chart.floats([_barrier.small(point[name], point["panel"]) for point in points]) for name in ("low", "high")
+    )
     axis.vlines(x, *ends, color=colour, linewidth=0.8,
                 alpha=0.6, zorder=3)  # fmt: skip
     return {_chart.short(line, 30): drawn}

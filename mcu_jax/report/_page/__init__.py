@@ -10,7 +10,11 @@ from typing import Any
 from mcu_jax import disk, runs, text
 from mcu_jax.report import _connect_table, _results, _table, _text, _tune_table
 from mcu_jax.report._page import _connect, _grids, _html, _read, _reproduce, _several, _unlearn
+from mcu_jax.report._page._along import along
+from mcu_jax.report._page._connect import charts
 from mcu_jax.runs import _directory, _files
+
+__all__ = ["along", "charts", "model", "page"]
 
 WHOLE = 4
 """Of so many runs a page shows everything; of more what they come to, side by side."""
@@ -78,15 +82,13 @@ def _run(number: int, run: _read.Run, whole: bool) -> dict[str, Any]:
     if run.results is not None:
         try:
             title = _TITLES[run.kind](run.results)
-            sections = _SECTIONS[run.kind](run)
+            sections = _SECTIONS[run.kind](run) if whole else {"answer": _ANSWERS[run.kind](run)}
         # Of results whose digest is right: what no run has written, and no page can show.
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             missing.append(
                 f"The results are not as a run writes them ({type(error).__name__}: {error}): `{run.command}` makes "
                 "them again."
             )
-    if not whole:
-        sections = {name: sections[name] for name in ("answer",) if name in sections}
     return {
         "number": number,
         "id": f"run-{number}",
@@ -108,9 +110,14 @@ def _tuned(run: _read.Run) -> dict[str, Any]:
     }
     bars = [{"method": name, "part": "all tries", "seconds": round(value, 3)} for name, value in spent.items()]
     return {
-        "answer": {"blocks": _grids.blocks(_tune_table.lines(run.results.summary))},
+        "answer": _tuned_answer(run),
         "seconds": _unlearn.bars_of_seconds(list(labels), ["all tries"], bars),
     }
+
+
+def _tuned_answer(run: _read.Run) -> dict[str, Any]:
+    assert run.results is not None
+    return {"blocks": _grids.blocks(_tune_table.lines(run.results.summary))}
 
 
 def _seconds(row: dict[str, Any]) -> float:
@@ -118,6 +125,7 @@ def _seconds(row: dict[str, Any]) -> float:
 
 
 _SECTIONS = {"unlearn": _unlearn.sections, "connect": _connect.sections, "tune": _tuned}
+_ANSWERS = {"unlearn": _unlearn.answer, "connect": _connect.answer, "tune": _tuned_answer}
 
 
 def _tune_title(results: _results.Results) -> str:

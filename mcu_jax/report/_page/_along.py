@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from mcu_jax import rules
-from mcu_jax.report import _figure, _results, _style, _table
+from mcu_jax.report import _results, _style, _table
 from mcu_jax.report._page import _grids
 from mcu_jax.report._results import Results
 
@@ -40,7 +41,7 @@ METRICS = (
 
 
 def along(results: Results) -> dict[str, Any] | None:
-    """None where no path was trained. Medians and bands are those of `path.png`."""
+    """None where no path was trained."""
     trained = _table.trained_paths(results)
     rows = _results.named(results.table[results.table.role == "path"])
     if not trained or not len(rows[rows.subject == "mcu"]):
@@ -65,8 +66,24 @@ def _rule(trained: Sequence[dict[str, Any]], rule: str) -> dict[str, Any]:
     return {
         "best": numbers(path["chosen"][rule]["t"] for path in trained),
         "regions": regions,
-        "common": _figure.common_regions(regions),
+        "common": common_regions(regions),
     }
+
+
+def common_regions(regions: Sequence[Sequence[Sequence[float]]]) -> list[tuple[float, float]]:
+    """Maximal intervals of t that lie in the regions of at least half the seeds."""
+    edges = sorted({edge for seed in regions for interval in seed for edge in interval})
+    common: list[tuple[float, float]] = []
+    for low, high in itertools.pairwise(edges):
+        middle = 0.5 * (low + high)
+        inside = sum(any(a <= middle <= b for a, b in seed) for seed in regions)
+        if 2 * inside < len(regions):
+            continue
+        if common and common[-1][1] == low:
+            common[-1] = common[-1][0], high
+        else:
+            common.append((low, high))
+    return common
 
 
 def _metric(

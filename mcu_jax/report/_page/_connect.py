@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mcu_jax.report import (
     _connect,
-    _connect_barriers,
     _connect_beyond,
     _connect_controls,
-    _connect_figure,
-    _connect_matrix,
-    _connect_sizes,
     _connect_table,
     _style,
     _text,
@@ -23,6 +20,7 @@ from mcu_jax.report._connect import Group
 from mcu_jax.report._page import _along, _details, _grids, _read, _unlearn
 from mcu_jax.report._results import Results
 
+NOTE = f"0 is best; what is below {_style.RESOLUTION:g} nats is drawn as 0"
 MOST_CURVES = 120
 """Paths whose metrics the page draws; of more those that a table shows."""
 _CONTROLS = {
@@ -39,25 +37,46 @@ def sections(run: _read.Run) -> dict[str, Any]:
     """By name; None where the run has no data for one."""
     results = run.results
     assert results is not None
-    pairs, floors = (_connect.groups(results, role) for role in ("pair", "floor"))
-    main = [group for group in pairs or floors if len(group.whole)]
     spent = {name: value for name, value in (results.summary.get("seconds") or {}).items() if value is not None}
     bars = [{"method": name, "part": "all seeds", "seconds": _along.number(value)} for name, value in spent.items()]
     return {
-        "answer": {
-            "sentences": _sentences(results, main),
-            "main": _grids.blocks(_connect_table.main_table(results)),
-            "further": [
-                _grids.blocks(block) for block in (*_connect_controls.blocks(results), *_connect_beyond.blocks(results))
-            ],
-        },
-        "matrix": _matrix(results),
-        "curves": _curves(results, [*pairs, *floors]),
-        "barriers": _barriers(results, main),
-        "sizes": _sizes(results, floors, pairs),
-        "controls": _controls(results),
+        "answer": answer(run),
+        **charts(results),
         "seconds": _unlearn.bars_of_seconds(list(spent), ["all seeds"], bars) if spent else None,
     }
+
+
+def answer(run: _read.Run) -> dict[str, Any]:
+    results = run.results
+    assert results is not None
+    return {
+        "sentences": _sentences(results, _whole(_connect.main_groups(results))),
+        "main": _grids.blocks(_connect_table.main_table(results)),
+        "further": [
+            _grids.blocks(block) for block in (*_connect_controls.blocks(results), *_connect_beyond.blocks(results))
+        ],
+    }
+
+
+CHARTS = ("matrix", "curves", "barriers", "sizes", "controls")
+
+
+def charts(results: Results, names: Collection[str] = CHARTS) -> dict[str, Any]:
+    """What the page and the figures draw, by name; None where the run has no data for one."""
+    pairs, floors = (_connect.groups(results, role) for role in ("pair", "floor"))
+    made = {
+        "matrix": lambda: _matrix(results),
+        "curves": lambda: _curves(results, [*pairs, *floors]),
+        "barriers": lambda: _barriers(results, _whole(pairs or floors)),
+        "sizes": lambda: _sizes(results, floors, pairs),
+        "controls": lambda: _controls(results),
+    }
+    return {name: made[name]() for name in names}
+
+
+def _whole(groups: Sequence[Group]) -> list[Group]:
+    """Those with a number."""
+    return [group for group in groups if len(group.whole)]
 
 
 def _sentences(results: Results, whole: Sequence[Group]) -> list[str]:
@@ -69,8 +88,8 @@ def _sentences(results: Results, whole: Sequence[Group]) -> list[str]:
     least, most = (f(whole, key=lambda group: group.accuracy_barrier) for f in (min, max))
     what = (
         f"{_text.plural(len(whole), 'path')} between models unlearned from one original "
-        f"({_connect.describe(results)}): {connected:.0f} of {seeds}, over paths and seeds, have an accuracy barrier "
-        "of at most 2 points."
+        f"({_connect.describe(results)}): their accuracy barrier is at most 2 points in {connected:.0f} of {seeds} "
+        "cases, over paths and seeds."
     )
     spread = lambda group: " ".join(filter(None, _text.spread(group.values("accuracy_barrier"), 1)))  # noqa: E731
     low = f"The lowest mean barrier, {spread(least)} points, is that of {least.label}"
@@ -83,7 +102,7 @@ def _matrix(results: Results) -> dict[str, Any] | None:
     """Mean accuracy barriers of all pairs of methods in clustered order, and the tree above them."""
     if not results.summary.get("clusters"):
         return None
-    order, matrix, tree = _connect_matrix.clustered(results)
+    order, matrix, tree = _clustered(results)
     shown = [[_along.number(value) for value in row] for row in matrix]
     rows = [
         [label, *("–" if value is None else f"{value:.1f}" for value in row)]
@@ -98,19 +117,35 @@ def _matrix(results: Results) -> dict[str, Any] | None:
     }
 
 
+def _clustered(results: Results) -> tuple[list[str], np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    """(labels, mean accuracy barriers in their order, the lines (x, y) of the tree above).
+
+    The tree's leaves, from left to right, are the columns 0, 1, … of the matrix.
+    """
+    from scipy.cluster import hierarchy
+
+    order, clusters = results.summary["order"], results.summary["clusters"]
+    places = [clusters["labels"].index(label) for label in order]
+    matrix = np.asarray(clusters["matrix"], float)[np.ix_(places, places)]
+    tree = hierarchy.dendrogram(np.asarray(clusters["linkage"], float), no_plot=True)
+    # scipy places leaf i at 5 + 10 i.
+    lines = [((np.asarray(x) - 5) / 10, np.asarray(y)) for x, y in zip(tree["icoord"], tree["dcoord"], strict=True)]
+    return order, matrix, lines
+
+
 def _curves(results: Results, groups: Sequence[Group]) -> dict[str, Any] | None:
     """Every metric along every path, median and band over seeds."""
     groups = _few([group for group in groups if len(group.along)])
     if not groups:
         return None
-    retrained = Results(results.summary, results.table[results.table.role == "retrained"])
-    paths = [_path(retrained, group) for group in groups]
+    yardsticks = _connect.retrained(results)
+    paths = [_path(yardsticks, group) for group in groups]
     return {
         "band": _style.banded(len(_connect.seeds_of(results))),
         "paths": paths,
         "panels": [
             {"name": p.name, "title": p.title, "most": _along.number(p.most)}
-            for p in _connect_figure.PANELS
+            for p in _connect.METRICS
             if any(p.name in path["metrics"] for path in paths)
         ],
     }
@@ -124,22 +159,24 @@ def _few(groups: Sequence[Group]) -> list[Group]:
     return first + last
 
 
-def _path(retrained: Results, group: Group) -> dict[str, Any]:
+def _path(yardsticks: Mapping[tuple[str, str], float], group: Group) -> dict[str, Any]:
+    """yardsticks: metrics of the retrained models, of which a path between two requests to forget has none."""
     metrics: dict[str, Any] = {}
-    for panel in _connect_figure.PANELS:
+    request, *others = {entry[end]["forget"] for entry in group.entries for end in "ab"} or {""}
+    for panel in _connect.METRICS:
         if panel.name not in group.along:
             continue
         middle, low, high = _style.over_seeds(panel.scale * group.along[panel.name])
-        yardstick = panel.scale * _connect_figure.retrained_of(retrained, [group], panel.name)
+        yardstick = None if others else yardsticks.get((request, panel.name))
         metrics[panel.name] = {
             "middle": _along.numbers(middle),
             "low": _along.numbers(low),
             "high": _along.numbers(high),
-            "retrained": _along.number(yardstick.median()) if len(yardstick) else None,
+            "retrained": None if yardstick is None else _along.number(panel.scale * yardstick),
         }
     t = _along.numbers(group.along.index)
     picked = range(0, len(t), max(1, (len(t) - 1) // (_details.TABLE_ROWS - 1)))
-    shown = [p for p in _connect_figure.PANELS if p.name in metrics]
+    shown = [p for p in _connect.METRICS if p.name in metrics]
     rows = [[f"{t[i]:.3g}", *(_cell(metrics[p.name]["middle"][i]) for p in shown)] for i in picked]
     return {
         "label": _grids.short(group.label),
@@ -147,6 +184,7 @@ def _path(retrained: Results, group: Group) -> dict[str, Any]:
         "b": _grids.short(group.b),
         "curve": group.curve,
         "role": group.role,
+        "barrier": _along.number(group.accuracy_barrier),
         "t": t,
         "metrics": metrics,
         "table": _grids.numbers("t", [(p.title, "") for p in shown], rows),
@@ -158,12 +196,12 @@ def _cell(value: float | None) -> str:
 
 
 def _barriers(results: Results, groups: Sequence[Group]) -> dict[str, Any] | None:
-    """Of every path: a dot a seed, mean and interval, as `barriers.png` of the run shows them."""
+    """Of every path: a dot a seed, mean and interval, and the seed floor."""
     groups = _few(groups)
     if not groups:
         return None
     panels, dots = [], []
-    for name, title in _connect_barriers.PANELS:
+    for name, title in _connect.BARRIERS:
         floor = _style.interval(_connect.floor(results, name))
         panels.append({"name": name, "title": title, "floor": _along.numbers(floor)})
         for group in groups:
@@ -180,14 +218,15 @@ def _barriers(results: Results, groups: Sequence[Group]) -> dict[str, Any] | Non
                 }
             )
     rows = [
-        [group.label, *(" ".join(_text.spread(group.values(name))).strip() for name, _ in _connect_barriers.PANELS)]
+        [group.label, *(" ".join(_text.spread(group.values(name))).strip() for name, _ in _connect.BARRIERS)]
         for group in groups
     ]
-    heads = [(title, "0") for _, title in _connect_barriers.PANELS]
+    heads = [(title, "0") for _, title in _connect.BARRIERS]
     return {
         "labels": [_grids.short(group.label) for group in groups],
         "curves": _connect.curves_of(results),
-        "note": _connect_barriers.NOTE,
+        "note": NOTE,
+        "beside": _style.intervals(len(_connect.seeds_of(results))),
         "panels": panels,
         "dots": dots,
         "table": _grids.numbers("path", heads, rows),
@@ -195,19 +234,19 @@ def _barriers(results: Results, groups: Sequence[Group]) -> dict[str, Any] | Non
 
 
 def _sizes(results: Results, floors: Sequence[Group], pairs: Sequence[Group]) -> dict[str, Any] | None:
-    """Barriers by the size of the forget set, as `sizes.png` of the run shows them."""
+    """Barriers by the size of the forget set."""
     if results.summary["config"].get("grid") != "sizes":
         return None
     points: list[dict[str, Any]] = []
     several = len(_connect.curves_of(results)) > 1
     for groups, title in ((floors, "two runs of one size"), (pairs, "this size and the largest")):
-        for line, at in _connect_sizes.lines_of(groups, several).items():
+        for line, at in _lines_of(groups, several).items():
             for size, group in sorted(at.items()):
-                for name, _ in _connect_barriers.PANELS:
+                for name, _ in _connect.BARRIERS:
                     mean, low, high = _along.numbers(_style.interval(group.values(name)))
                     points.append({"role": title, "line": _grids.short(line), "size": size, "panel": name,
                                    "mean": mean, "low": low, "high": high})  # fmt: skip
-    panels = [{"name": name, "title": title} for name, title in _connect_barriers.PANELS]
+    panels = [{"name": name, "title": title} for name, title in _connect.BARRIERS]
     by_place = {(p["role"], p["line"], p["size"], p["panel"]): p["mean"] for p in points}
     places = dict.fromkeys((p["role"], p["line"], p["size"]) for p in points)
     rows = [
@@ -215,7 +254,19 @@ def _sizes(results: Results, floors: Sequence[Group], pairs: Sequence[Group]) ->
         for role, line, size in places
     ]
     table = _grids.numbers("forget set", [(panel["title"], "0") for panel in panels], rows)
-    return {"panels": panels, "points": points, "table": table} if points else None
+    return {"note": NOTE, "panels": panels, "points": points, "table": table} if points else None
+
+
+def _lines_of(groups: Sequence[Group], several: bool) -> dict[str, dict[float, Group]]:
+    """By the name without the size, then by the smaller size of both ends in per cent."""
+    lines: dict[str, dict[float, Group]] = {}
+    for group in groups:
+        if group.entries:
+            ends = [group.entries[0][end] for end in "ab"]
+            size = min(round(100.0 * float(end["forget"].partition(":")[2]), 6) for end in ends)
+            name = re.sub("[:,] ?(forget=|random:)[^,]*", "", group.a)
+            lines.setdefault(f"{name}, {group.curve}" if several else name, {})[size] = group
+    return lines
 
 
 def _controls(results: Results) -> dict[str, Any] | None:

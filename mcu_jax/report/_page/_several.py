@@ -32,7 +32,8 @@ def several(read: Sequence[_read.Run]) -> dict[str, Any] | None:
         assert run.results is not None
         seeds = len(_table.seeds_of(run.results))
         cells = [_grids.short(_setting(run.config, name)) for name in differ]
-        cells += [str(seeds), *(_cell(run.results, *column) for column in _COLUMNS)]
+        models = run.results._replace(table=run.results.table[run.results.table.role == "model"])
+        cells += [str(seeds), *(_cell(models, *column) for column in _COLUMNS)]
         rows.append([_name(i, run), *cells])
         runs.append({"name": _name(i, run), "run": i, **_points(run.results)})
     table = _grids.numbers("run", heads, rows)

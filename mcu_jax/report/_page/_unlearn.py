@@ -14,18 +14,24 @@ def sections(run: _read.Run) -> dict[str, Any]:
     """By name; None where the run has no data for one."""
     results = run.results
     assert results is not None
+    labels = {method: _table.label(results, method) for method in _table.methods_of(results)}
     return {
-        "answer": {
-            "sentences": [_what(results, run), _how_close(results)],
-            "careful": _table.careful(results),
-            "main": _grids.blocks(_table.main_table(results)),
-            "further": [
-                _grids.blocks(part(results)) for part in (_table.comparison, _table.advice, _table.path_and_mask)
-            ],
-        },
+        "answer": answer(run),
         "explorer": _along.along(results),
-        "seconds": seconds(results, "model", {m: _table.label(results, m) for m in _table.methods_of(results)}),
+        "seconds": seconds(results, "model", labels),
         **run.details,
+    }
+
+
+def answer(run: _read.Run) -> dict[str, Any]:
+    assert run.results is not None
+    # Of a long table all that it reads is few rows, but often.
+    results = run.results._replace(table=run.results.table[run.results.table.role == "model"])
+    return {
+        "sentences": [_what(results, run), _how_close(results)],
+        "careful": _table.careful(results),
+        "main": _grids.blocks(_table.main_table(results)),
+        "further": [_grids.blocks(part(results)) for part in (_table.comparison, _table.advice, _table.path_and_mask)],
     }
 
 
