@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mcu_jax import losses, sources, text, trees
+from mcu_jax import losses, sharding, sources, text, trees
 from mcu_jax.base import Batch, Model, Params, Problem, RandomKey, Scores, Stats, UserError
 
 LABELS = ("y", "labels")
@@ -65,7 +65,11 @@ def forward(
 
 def init(model: Model, key: RandomKey, data: Any, rows: Any) -> Params:
     """Fresh parameters of a model for these examples."""
-    return model.init(key, inputs(sources.take(data, jnp.asarray(rows)[:1])))
+    example = inputs(sources.take(data, jnp.asarray(rows)[:1]))
+    if sharding.size(sharding.FSDP) == 1:
+        return model.init(key, example)
+    # Compiled as a whole, so that no device has to hold all of them.
+    return jax.jit(lambda key, example: sharding.split(model.init(key, example)))(key, example)
 
 
 def nll(

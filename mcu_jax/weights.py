@@ -33,10 +33,12 @@ class _Leaf(NamedTuple):
 def read(file: str | os.PathLike[str], model: str, params: Any, stats: Any) -> tuple[Params, Stats]:
     """Weights and BatchNorm's running statistics in a .safetensors or .npz file, as the model of this name has them.
 
-    params, stats: trees of its shapes. Raises UserError for a file that cannot be read, a model whose names there are
-    not known, and tensors that are missing, left over, of another shape or not finite: the first, and how many.
+    params, stats: trees of its shapes. Raises UserError for a file that cannot be read, a pickle, a model whose names
+    there are not known, and tensors that are missing, left over, of another shape or not finite: the first, and how
+    many.
     """
     file = pathlib.Path(file)
+    _refuse_pickle(file)
     dialects, found = _dialects(file, model), _content(file)
     wanted = {dialect: _wanted(names, params, stats) for dialect, names in dialects.items()}
     dialect = max(wanted, key=lambda each: len(wanted[each].keys() & found.keys()))
@@ -73,8 +75,23 @@ def write(file: str | os.PathLike[str], model: str, params: Params, stats: Stats
 
 FORMATS = (".safetensors", ".npz")
 """Endings of the files that are read."""
+PICKLES = (".pth", ".pt", ".ckpt", ".bin", ".tar", ".pkl")
+"""Endings of files that PyTorch pickles, which are refused."""
 _BUFFERS = ("num_batches_tracked", "relative_position_index", "attn_mask")
 """What state dicts hold that no weight of ours is."""
+
+
+def _refuse_pickle(file: pathlib.Path) -> None:
+    """With the line that makes of it what is read."""
+    if file.suffix in PICKLES:
+        name = file.name.partition(".")[0]
+        raise UserError(
+            f"the weights {text.plain(file)} are a pickle, which may run any program when it is opened, and is not "
+            'read. Where you have PyTorch, and safetensors for it, this makes a file of it that is: python -c "import '
+            f"torch, safetensors.torch as s; d = torch.load('{text.plain(file)}', map_location='cpu', "
+            "weights_only=True); s.save_file({k: v.contiguous() for k, v in d.get('state_dict', d).items()}, "
+            f"'{text.plain(file.with_name(name))}.safetensors')\""
+        )
 
 
 def _content(file: pathlib.Path) -> dict[str, np.ndarray]:

@@ -13,11 +13,12 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
-from conftest import SMALL
+from conftest import CONNECTED, SMALL
 
-from mcu_jax import runs, sharding
-from mcu_jax.runs import _directory, _graph, _runner, _stages, _tasks
+from mcu_jax import memory, models, outputs, runs, sharding
+from mcu_jax.runs import _directory, _graph, _jobs, _placing, _runner, _stages, _tasks
 from mcu_jax.training import _loop
 
 FLAGS = (
@@ -82,6 +83,134 @@ def test_one_seed_has_the_whole_mesh(tmp_path: pathlib.Path) -> None:
     with sharding.use(sharding.mesh("data=2,map=4")):
         runner.run({"where": [stage]})
     assert runner.read(stage)["devices"].tolist() == list(range(8))
+
+
+# Parameters that do not fit one device
+
+
+def resolve(**settings: Any) -> Any:
+    base = CONNECTED if settings.get("kind") == "connect" else SMALL
+    config = runs.from_mapping({**base, **settings})
+    return _jobs.resolver(config)(config)
+
+
+def small(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """A device has so many bytes."""
+    monkeypatch.setattr(memory, "device", lambda: size)
+
+
+def test_what_training_holds_is_counted_by_shapes() -> None:
+    size = 4 * (64 * 64 + 64 + 64 * 10 + 10)
+    asked: dict[str, Any] = {"kind": "connect", "model": "mlp:hidden=[64]", "also": []}
+    line = {**asked, "curve": ["linear"], "steps": None}
+    counted = {
+        # Parameters and momentum before and after a step, gradients, θ_o.
+        6: line,
+        # The same of the inner points of a path, its ends, the point at t and its gradient.
+        9: {**asked, "curve": ["linear", "bezier"]},
+        19: {**asked, "curve": ["bezier", "bezier:bends=3"]},
+    }
+    for times, settings in counted.items():
+        assert _placing.training_bytes(resolve(**settings)) == times * size
+    with_adam = _placing.training_bytes(resolve(**line | {"a": "finetune:optimizer=adam"}))
+    assert 8 * size <= with_adam < 8 * size + 100
+    assert _placing.training_bytes(resolve(model="mlp:hidden=[64]", baselines=["mcu:bends=3"])) == 19 * size
+
+
+def test_parameters_are_shared_out_where_training_does_not_fit_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved = resolve(train={"batch_size": 40})
+    need = _placing.training_bytes(resolved)
+    small(monkeypatch, need * 4 // 3)
+    assert _placing.place(resolved) == (None, None)
+    small(monkeypatch, need * 4 // 3 - 2)
+    found = _placing.place(resolved)
+    assert dict(found.mesh.shape) == {"fsdp": 8}
+    assert "on each of 8 devices, as by --mesh fsdp=8" in found.note
+    for batch_size, count in ((20, 5), (12, 6), (7, 7), (128, 8)):
+        assert dict(_placing.place(resolve(train={"batch_size": batch_size})).mesh.shape) == {"fsdp": count}
+    small_batch = resolve(train={"batch_size": 8}, pre="npo:batch_size=9")
+    assert _placing.place(small_batch) == (None, None), "no number of devices divides both"
+    with sharding.use(sharding.mesh("data=2")):  # which somebody asked for
+        assert _placing.place(resolved) == (None, None)
+
+
+class Stopping(runs.Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+    def should_stop(self) -> bool:
+        return True
+
+
+def test_a_run_that_does_not_fit_a_device_says_so_and_comes_to_the_same(
+    finished: runs.Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: set[tuple[int, int]] = set()
+    compiled = _loop._compiled
+
+    def spy(*arguments: Any, **static: Any) -> Any:
+        arrays = [leaf for leaf in jax.tree.leaves(arguments) if np.size(leaf) == 640 and leaf.dtype == jnp.float32]
+        parts.update((leaf.size, leaf.addressable_shards[0].data.size) for leaf in arrays)
+        return compiled(*arguments, **static)
+
+    monkeypatch.setattr(_loop, "_compiled", spy)
+    monkeypatch.setattr(sharding, "SMALLEST", 600)
+    small(monkeypatch, 100_000)
+    config = runs.from_mapping({**SMALL, "seeds": [0], "out": str(tmp_path / "run")})
+    watcher = Stopping()
+    with pytest.raises(runs.InterruptedRunError, match="stopped before original"):
+        runs.unlearn(config, watcher)
+    assert [line for line in watcher.lines if "parameters are shared out" in line]
+    _, graph, placing = _jobs._open(config, None, None)
+    stages = {label: graph[label] for label in ("original", "random_label", "mask", "path", "metrics of original")}
+    runner = _runner.Runner(_stages.Store(tmp_path / "stages"), runs.Silent(), together=False)
+    with sharding.use(placing.mesh):
+        runner.run(stages)
+    assert parts == {(640, 80)}, "of what every loop is given"
+    for (stage,) in stages.values():
+        _, expected = _stages.read(finished.directory / "stages" / stage.folder)  # known by the same name
+        chex.assert_trees_all_close(runner.read(stage), expected, rtol=1e-3, atol=1e-4)
+
+
+def weights() -> dict[str, Any]:
+    return {"w": jnp.arange(640.0).reshape(80, 8)}
+
+
+def part_of(given: dict[str, Any]) -> dict[str, Any]:
+    return {"part": jnp.asarray(given["w"].addressable_shards[0].data.size), "sum": given["w"].sum()}
+
+
+def test_stages_are_given_parts_and_what_they_come_to_is_kept_on_the_host(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharding, "SMALLEST", 600)
+    made = _graph.Stage("weights", 0, weights, {})
+    graph = {"weights": [made], "part": [_graph.Stage("part", 0, part_of, {"given": made})]}
+    graph["whole"] = [_graph.Stage("whole", 0, part_of, {"given": made}, {}, on_host=True)]
+    for place, expected in (("shared", 80), ("alone", 640)):
+        runner = _runner.Runner(_stages.Store(tmp_path / place), runs.Silent(), together=False)
+        with sharding.use(sharding.mesh("fsdp=8") if place == "shared" else None):
+            runner.run(graph)
+        assert int(runner.read(graph["part"][0])["part"]) == expected
+        assert float(runner.read(graph["part"][0])["sum"]) == 640 * 639 / 2
+        assert isinstance(runner.read(made)["w"], np.ndarray)
+
+
+def test_fresh_parameters_are_never_whole_on_a_device(digits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharding, "SMALLEST", 600)
+    model, rows = models.mlp(num_classes=10, hidden=(80,)), np.arange(1)
+    alone = outputs.init(model, jax.random.key(0), digits.examples, rows)
+    with sharding.use(sharding.mesh("fsdp=8")):
+        made = outputs.init(model, jax.random.key(0), digits.examples, rows)
+    chex.assert_trees_all_close(made, alone, rtol=1e-6)
+    sizes = [(leaf.size, leaf.addressable_shards[0].data.size) for leaf in jax.tree.leaves(made)]
+    assert sorted(sizes) == [(10, 10), (80, 80), (800, 100), (5120, 640)]
+
+
+# Several processes
 
 
 class Processes:

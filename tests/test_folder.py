@@ -224,7 +224,8 @@ def test_a_folder_of_a_class_may_have_any_name(pictures: Any) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda place: "nowhere", "nowhere has no folder train: expected DIR/train/CLASS"),
+        (lambda place: "nowhere", "nowhere is no folder, or cannot be opened; expected folder:DIR"),
+        (lambda place: place.parent, "has no folder train: expected DIR/train/CLASS"),
         (lambda place: f"{place}:size=0", "a whole number from 1 to 4096, given '0'"),
         (lambda place: f"{place}:size={'1' * 5000}", "a whole number from 1 to 4096, given '1111"),
         (
@@ -235,7 +236,15 @@ def test_a_folder_of_a_class_may_have_any_name(pictures: Any) -> None:
         (lambda place: f"{place}:classes=~no-such-user/x", "a class list cannot be ~no-such-user/x"),
         (lambda place: f"{place}:classes=/dev/zero", "the class list /dev/zero cannot be read: it has more than"),
         (lambda place: f"{place}:side=3", "is asked for as folder:DIR or folder:DIR:size=64,classes=FILE; given"),
-        (lambda place: f"{place}:classes=none.txt", "the class list none.txt cannot be read"),
+        (lambda place: f"{place}:classes=none.txt", "the class list none.txt cannot be read: No such file or dir"),
+        (
+            lambda place: (place / "c.txt").write_text("cat\ndog\ncat\n") and f"{place}:classes={place}/c.txt",
+            "c.txt lists 'cat' more than once: list every class once",
+        ),
+        (
+            lambda place: (place / "c.txt").write_text("\n") and f"{place}:classes={place}/c.txt",
+            "c.txt has none: expected two or more classes",
+        ),
         (
             lambda place: (place / "test").rename(place / "tests") and place,
             "no test pictures: expected a folder test, val",
@@ -243,7 +252,7 @@ def test_a_folder_of_a_class_may_have_any_name(pictures: Any) -> None:
         (lambda place: (place / "test" / "dog").rename(place / "dog") and place, "has no picture .* of class 'dog'"),
         (
             lambda place: (place / "train" / "dog").rename(place / "dog") and place,
-            "two or more different classes; given 1",
+            "train has only 'cat': expected two or more classes, as folders in train",
         ),
     ],
 )

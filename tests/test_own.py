@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import pathlib
@@ -31,7 +32,7 @@ from mcu_jax import (
     weights,
 )
 from mcu_jax.report import _text
-from mcu_jax.runs import _config
+from mcu_jax.runs import _config, _jobs, _runner, _stages, _tasks
 
 pytestmark = pytest.mark.usefixtures("kept_compilations")
 
@@ -454,7 +455,8 @@ def test_a_model_is_given_images_normalised_as_in_training(place: pathlib.Path, 
         resolve(original="./model", normalize="unit")
 
 
-def test_an_exported_model_has_its_statistics(tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+def normed_run(tmp_path: pathlib.Path, rng: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(model and data, settings) of a small run of a network with BatchNorm."""
     arrays = {"train_x": rng.normal(size=(60, 4)), "train_y": np.arange(60) % 3}
     arrays |= {"test_x": arrays["train_x"][:20], "test_y": arrays["train_y"][:20]}
     np.savez(tmp_path / "a.npz", **arrays)
@@ -466,15 +468,73 @@ def test_an_exported_model_has_its_statistics(tmp_path: pathlib.Path, rng: np.ra
     own = {"model": models.adapt(normed_apply, init=init), "data": data}
     settings = {"model": "normed", "train_size": 40, "validation_size": 10, "forget": "random:0.2", "points": 4}
     settings |= {"steps": 2, "train": {"epochs": 1}, "mask": {"kind": "none"}, "pre": "gradient_ascent:epochs=1"}
-    settings |= {"baselines": []}
-    config = runs.from_mapping({**settings, "seeds": [0], "out": str(tmp_path / "run")})
-    runs.unlearn(config, **own)
+    return own, settings | {"seeds": [0], "baselines": []}
+
+
+def test_an_exported_model_has_its_statistics(tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+    own, settings = normed_run(tmp_path, rng)
+    data = own["data"]
+    runs.unlearn(runs.from_mapping({**settings, "out": str(tmp_path / "run")}), **own)
     runs.export(tmp_path / "run", tmp_path / "model", t=0.5, **own)
     found = checkpoint.load(tmp_path / "model")
     split = json.loads((tmp_path / "run" / "splits" / "seed-0.json").read_text())
     hidden = data.train["x"][np.array(split["retain"])] @ found["params"]["v"]
     np.testing.assert_allclose(found["stats"]["norm"]["mean"], hidden.mean(0), atol=1e-5)
     np.testing.assert_allclose(found["stats"]["norm"]["var"], hidden.var(0), rtol=1e-4)
+
+
+def test_an_original_is_evaluated_with_the_statistics_it_was_brought_with_and_nothing_else_is(
+    tmp_path: pathlib.Path, rng: np.random.Generator
+) -> None:
+    own, settings = normed_run(tmp_path, rng)
+    params = own["model"].init(jax.random.key(0), None)
+    stats = {"norm": {"mean": jax.numpy.full(4, 0.7), "var": jax.numpy.full(4, 3.0)}}
+    checkpoint.save(tmp_path / "with", {"params": params, "stats": stats})
+    checkpoint.save(tmp_path / "without", params)
+    other = jax.tree.map(lambda leaf: leaf + 0.1, params)
+    checkpoint.save(tmp_path / "pre", {"params": other, "stats": stats})  # which are not looked at
+    settings["pre"] = pre = str(tmp_path / "pre")
+    digests, graphs = [], []
+    for name in ("with", "without"):
+        config = runs.from_mapping({**settings, "original": str(tmp_path / name), "out": str(tmp_path / f"of-{name}")})
+        opened, graph, _ = _jobs._open(config, own["model"], own["data"])
+        digests.append(opened.directory.resolved.digests["original"])
+        graphs.append(graph)
+    assert digests[0] != digests[1] == checkpoint.digest(params)
+    different = {label for label in graphs[0] if graphs[0][label][0].digest != graphs[1][label][0].digest}
+    assert different == set(graphs[0]) - {"retrain", pre}
+
+    replicate = _tasks.replicates(opened.directory, opened.directory.resolved)[0]
+    problem = dataclasses.replace(replicate.problem(replicate.rows(), {}), params=params)
+    labels = ("original", "metrics of original", pre, f"metrics of {pre}", "sweep of the line")
+    runner = _runner.Runner(_stages.Store(tmp_path / "stages"), runs.Silent(), together=False)
+    runner.run({label: graphs[0][label] for label in labels})
+    found = [runner.read(graphs[0][label][0]) for label in labels]
+    along, ends = found[4], (found[1], found[3])
+    for i, at, used in ((0, params, stats), (-1, other, None)):
+        expected = _tasks.metric_values(metrics.evaluate(problem, at, used))
+        assert ends[i] == pytest.approx(expected, abs=1e-6)
+        assert {name: along[name][i] for name in expected} == pytest.approx(expected, abs=1e-5)
+    refreshed = _tasks.metric_values(metrics.evaluate(problem, params))
+    assert abs(refreshed["retain_loss"] - found[1]["retain_loss"]) > 0.01, "it can be told"
+    assert along["targets"]["retain"] == pytest.approx(found[1]["RA"], abs=0.5)
+
+
+def test_statistics_of_another_model_are_refused(tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+    own, settings = normed_run(tmp_path, rng)
+    params = own["model"].init(jax.random.key(0), None)
+    config = runs.from_mapping({**settings, "original": str(tmp_path / "wrong"), "out": str(tmp_path / "run")})
+    good = {"norm": {"mean": np.zeros(4, np.float32), "var": np.ones(4, np.float32)}}
+    changes = {
+        r"expected leaf stats/norm/mean of float32\[4\], the checkpoint's is float32\[5\]": {
+            "mean": np.zeros(5, np.float32)
+        },
+        "weights in .*wrong are not finite": {"var": np.full(4, np.nan, np.float32)},
+    }
+    for message, change in changes.items():
+        checkpoint.save(tmp_path / "wrong", {"params": params, "stats": {"norm": {**good["norm"], **change}}})
+        with pytest.raises(runs.ConfigError, match=message):
+            _jobs.resolver(config)(config, own["model"], own["data"])
 
 
 def test_weights_of_pytorch_come_in_and_go_out(
@@ -488,8 +548,8 @@ def test_weights_of_pytorch_come_in_and_go_out(
     runs.export(finished.directory, "out.safetensors", method="original")  # over itself
     found = resolve(original="out.safetensors", pre="out.safetensors")
     mine = runs.load(finished.directory, stage="original")
-    chex.assert_trees_all_equal(found.original, mine)
-    chex.assert_trees_all_equal(found.pre, mine)
+    chex.assert_trees_all_equal(tuple(found.original), (mine, {}))
+    chex.assert_trees_all_equal(tuple(found.pre), (mine, {}))
     np.testing.assert_array_equal(load_file("out.safetensors")["head.weight"], mine["head"]["kernel"].T)
     (place / "text.safetensors").write_text("not a state dict")
     with pytest.raises(runs.ConfigError, match=r"text\.safetensors cannot be read as safetensors"):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from mcu_jax import base, models, trees, weights
+from mcu_jax import base, cli, models, trees, weights
 from mcu_jax.models import _resnet, _swin, _vit
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -148,6 +148,29 @@ def test_files_that_are_no_weights_are_refused(tmp_path: pathlib.Path) -> None:
         base.UserError, match=r"the names of swin in \.npz files are not known; known are those of vit\."
     ):
         weights.read(tmp_path / "text.npz", "swin", {}, {})
+
+
+@pytest.mark.parametrize("name", ["model.pth", "checkpoint-300.pt", "model_best.pth.tar", "pytorch_model.bin"])
+def test_pickles_are_refused_with_the_line_that_converts_them(
+    tmp_path: pathlib.Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is in them; as --pre they are no method's name."""
+    (tmp_path / name).write_bytes(b"cos\nsystem\n(S'touch executed'\ntR.")
+    for flag, given in (("--original", tmp_path / name), ("--pre", tmp_path / name), ("--pre", name)):
+        assert cli.run(["unlearn", "--model", "resnet18", flag, str(given), "--out", str(tmp_path / "run")]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"mcu-jax: the weights {given} are a pickle, which may run any program when it is op")
+        line = said[said.index('"') + 1 : said.rindex('"')]
+        compile(line, "line", "exec")
+        assert f"torch.load('{given}', map_location='cpu', weights_only=True)" in line
+        assert line.endswith(f"'{str(given).partition('.')[0]}.safetensors')")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_of_another_kind_is_no_checkpoint(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model.h5").write_text("")
+    assert cli.run(["unlearn", "--original", str(tmp_path / "model.h5"), "--out", str(tmp_path / "run")]) == 2
+    assert "is no checkpoint: weights are a folder, as `mcu-jax export` writes it, or a" in capsys.readouterr().err
 
 
 # The public JAX ViT

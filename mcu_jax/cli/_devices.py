@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import pathlib
 import platform
-from typing import Any
 
 import jax
 
-from mcu_jax import datasets, registry, runs, sharding, text
+from mcu_jax import datasets, registry, runs, text
 
 COMPILED_BYTES = 2 * 1024**3
 """Of compiled code that is kept for later runs; what was not used for longest goes first."""
@@ -37,13 +36,6 @@ def use(device: str) -> None:
         f"jax has no {device} in this process, it runs on {found}: install the build of jax that knows it, or leave "
         f"--device out. {why}".strip()
     )
-
-
-def mesh(spec: str | None) -> Any:
-    """Of several processes all devices have a part, asked for or not."""
-    if spec is None and jax.process_count() == 1:
-        return None
-    return sharding.mesh(spec or f"{sharding.DATA}={jax.device_count()}")
 
 
 def keep_compilations() -> None:

@@ -26,7 +26,7 @@ def told(error: Exception) -> int | None:
         return _messages.fail(
             f"the memory is too small ({why}). Ask for a smaller model, fewer seeds at a time or smaller batches; on a "
             "GPU or TPU also for --precision bfloat16, or a deep network with remat=true, and on several for --mesh "
-            "fsdp=N, which shares the parameters out; what was finished is kept",
+            "fsdp=N, which shares the parameters out (unasked where they alone do not fit); what was finished is kept",
             1,
         )
     if isinstance(error, jax.errors.JaxRuntimeError) and sharding.are_several():

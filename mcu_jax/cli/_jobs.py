@@ -34,7 +34,7 @@ class Own:
         str | None,
         Group("devices"),
         "Share the work out over devices, as data=4,map=2: data shares every batch, fsdp parameters too, map shares "
-        "seeds or the t of a path (default: one device).",
+        "seeds or the t of a path (default: one device; where training does not fit it, fsdp over all).",
     ] = None
     processes: Annotated[
         str | None,
@@ -86,7 +86,7 @@ def _job(arguments: list[str], kind: Any, run: Callable[..., runs.Run]) -> int:
         sharding.start(own["processes"])
     if own["device"] is not None:
         _devices.use(own["device"])
-    with sharding.use(_devices.mesh(own["mesh"])):
+    with sharding.use(None if own["mesh"] is None else sharding.mesh(own["mesh"])):
         return _carry_out(config, run, own)
 
 

@@ -80,6 +80,8 @@ def _parse(spec: str) -> _Asked:
         raise base.UserError(f"the size of pictures is a whole number from 1 to {_LARGEST}, given {text.show(size)}")
     classes = given.get("classes")
     folder = _data.place(place, "a folder of pictures")
+    if not folder.is_dir():
+        raise base.UserError(f"{text.plain(folder)} is no folder, or cannot be opened; expected folder:DIR")
     if not (folder / "train").is_dir():
         raise base.UserError(
             f"{text.plain(folder)} has no folder train: expected DIR/train/CLASS/… and DIR/test/CLASS/…"
@@ -121,7 +123,8 @@ def _class_names(asked: _Asked) -> tuple[tuple[str, ...], str | None]:
             lines, class_list = content.decode().splitlines(), hashlib.sha256(content).hexdigest()
         except (OSError, ValueError) as error:
             raise base.UserError(
-                f"the class list {text.plain(asked.classes)} cannot be read: {text.plain(error)}"
+                f"the class list {text.plain(asked.classes)} cannot be read: "
+                f"{text.plain(getattr(error, 'strerror', None) or error)}"
             ) from error
         names = [line.split()[0] for line in lines if line.strip()]
         if missing := [name for name in names if name not in there]:
@@ -129,10 +132,13 @@ def _class_names(asked: _Asked) -> tuple[tuple[str, ...], str | None]:
                 f"the class list {text.plain(asked.classes)} names {text.show(missing[0])}, which is no folder of "
                 f"{text.plain(asked.folder)}/train ({len(missing)} of {len(names)} are none)"
             )
-    if len(set(names)) != len(names) or len(names) < 2:
-        raise base.UserError(
-            f"a data set has two or more different classes; given {len(names)}, of which {len(set(names))} differ"
-        )
+    shown = text.plain(asked.folder / "train" if asked.classes is None else asked.classes)
+    if len(set(names)) != len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise base.UserError(f"{shown} lists {text.show(twice)} more than once: list every class once")
+    if len(names) < 2:
+        has = f"only {text.show(names[0])}" if names else "none"
+        raise base.UserError(f"{shown} has {has}: expected two or more classes, as folders in train")
     return tuple(names), class_list
 
 

@@ -55,13 +55,18 @@ class Resolved:
     fraction: float | None
     forgotten: int | None
     forget: np.ndarray | None
-    original: base.Params | None
+    original: _own.Weights | None
     digests: dict[str, str]
 
     @property
     def model_id(self) -> str:
         """What tells the model from others."""
         return self.digests.get("model", self.config.model)
+
+    @property
+    def bends_at_most(self) -> int:
+        """Inner points of the paths that are trained."""
+        return 1
 
     def as_dict(self) -> dict[str, Any]:
         """The configuration, without places, as plain JSON and YAML values."""
@@ -260,7 +265,8 @@ def common(config: Settings, brought: Brought, recipe: Mapping[str, Any]) -> dic
             f"{error}. Sizes that are not asked for, by --train-size and --validation-size, are the recipe's"
         ) from error
     if config.original is not None:
-        original, digests["original"] = brought_weights(config.original, model, data, config, "original")
+        original = brought_weights(config.original, model, data, config, "original")
+        digests["original"] = original.digest
     return {
         "config": config,
         "data": data,
@@ -301,10 +307,8 @@ def count_weights(model: base.Model, data: datasets.Data) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes(model, data)))
 
 
-def brought_weights(
-    place: str, model: base.Model, data: datasets.Data, config: Settings, setting: str
-) -> tuple[base.Params, str]:
-    """(weights, digest) that the user has trained. Raises UserError as `_own.params` and `_inputs.check` do."""
+def brought_weights(place: str, model: base.Model, data: datasets.Data, config: Settings, setting: str) -> _own.Weights:
+    """What the user has trained. Raises UserError as `_own.params` and `_inputs.check` do."""
     example = outputs.inputs(sources.first(data.examples))
     found = _own.params(place, model, shapes(model, data), example, setting)
     if checkpoint.exists(place):

@@ -134,11 +134,11 @@ class _Seed:
     def _further(self, end: Endpoint) -> Stage:
         """The model trained further on D_r, as fine-tuning is."""
         key = _graph.draw(self.replicate.seed, "continued")
-        inputs = {"task": self.replicate.unseen(end.fraction), "params": self.model(end), "key": key}
+        inputs = {"task": self.replicate.unseen(end.fraction, plain=True), "params": self.model(end), "key": key}
         return self._stage("continued", end.label, _along.train_further, inputs, self.resolved.further)
 
     def _aligned(self, stage: Stage, reference: Stage) -> Stage:
-        inputs = {"task": self.replicate.unseen(), "params": stage, "reference": reference}
+        inputs = {"task": self.replicate.unseen(plain=True), "params": stage, "reference": reference}
         return self._stage("aligned", f"{stage.label} with {reference.label}", _along.align, inputs, on_host=True)
 
     def _ends(self, pair: Pair, a: Stage, b: Stage) -> dict[str, _graph.Input]:

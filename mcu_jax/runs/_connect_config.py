@@ -159,6 +159,10 @@ class Resolved(_config.Resolved):
     stops: Sequence[Endpoint]
     further: dict[str, Any]
 
+    @property
+    def bends_at_most(self) -> int:
+        return max(bends for _, bends in self.curves.values())
+
     def smaller(self, pair: Pair) -> Endpoint:
         """The end that was asked to forget less."""
         return min(pair.a, pair.b, key=lambda end: end.fraction or self.fraction or 0.0)

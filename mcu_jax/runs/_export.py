@@ -102,7 +102,7 @@ def problem(
         for error in opened.damaged.values():
             raise error
         original = _directory.load(directory, seed=seed, stage="original")
-        return _tasks.given(replicate.problem(replicate.rows()), original)
+        return _tasks.given(replicate.problem(replicate.rows(), replicate.brought), original)
 
 
 def _opened(directory: pathlib.Path, model: base.Model | str | None, data: datasets.Data | None) -> tuple[Any, Any]:
@@ -159,13 +159,13 @@ def _point(directory: pathlib.Path, seed: int, t: float | str) -> float:
 
 
 def _stats(resolved: _config.Resolved, params: base.Params, retain: Any) -> base.Stats:
-    """From retain data, as in every evaluation."""
-    rows = dict.fromkeys(("forget", "retain", "validation", "test"), retain)
+    """As in every evaluation: from retain data, but of an original that has its own."""
+    original, rows = resolved.original, dict.fromkeys(("forget", "retain", "validation", "test"), retain)
     problem = base.Problem(
         model=resolved.model,
-        params=params,
         data=sources.placed(resolved.data.examples),
         num_classes=len(resolved.data.class_names),
         **rows,
+        **(_tasks.brought(original) or {"params": params}),
     )
-    return training.refresh(problem, params)
+    return training.evaluation_stats(problem, params)

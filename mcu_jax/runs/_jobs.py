@@ -20,6 +20,7 @@ from mcu_jax.runs import (
     _graph,
     _images,
     _observer,
+    _placing,
     _recipe_file,
     _runner,
     _settings,
@@ -166,7 +167,7 @@ def resolver(config: _settings.Settings) -> Callable[..., Any]:
 
 def plan(config: _settings.Settings) -> tuple[dict[str, Any], list[tuple[str, int, int]], str]:
     """(resolved configuration, [(stage, seeds finished, seeds to compute)], run directory): nothing is computed."""
-    opened, graph = _open(config, None, None)
+    opened, graph, _ = _open(config, None, None)
     store = _stages.Store(opened.directory.stages)
     stages = []
     for label, of_label in graph.items():
@@ -177,7 +178,7 @@ def plan(config: _settings.Settings) -> tuple[dict[str, Any], list[tuple[str, in
 
 def _open(
     config: _settings.Settings, model: base.Model | None, data: datasets.Data | None
-) -> tuple[_directory.Opened, _graph.Graph]:
+) -> tuple[_directory.Opened, _graph.Graph, _placing.Placing]:
     if type(config) not in _JOBS:
         raise _settings.ConfigError(
             f"a job takes a Config, a ConnectConfig or a TuneConfig, given a {type(config).__name__}"
@@ -187,20 +188,20 @@ def _open(
     with _settings.checking():
         resolved = job.resolve(config, model, data)
         _config.check_size(resolved)
-        _check_batches(resolved)
+        placing = _placing.place(resolved)
+        _check_batches(resolved, placing)
         opened = _directory.open_run(resolved)
     try:
-        return opened, job.graph(opened.directory.resolved, opened.directory)
+        return opened, job.graph(opened.directory.resolved, opened.directory), placing
     except base.UserError as error:
         raise _settings.ConfigError(str(error)) from error
 
 
-def _check_batches(resolved: _config.Resolved) -> None:
-    """Raises UserError where the devices of the mesh in use do not divide a batch: some would wait for the others."""
-    sharding.check_batch("train.batch_size", resolved.config.train.batch_size)
-    for spec, (_, options) in resolved.methods.items():
-        if "batch_size" in options:
-            sharding.check_batch(f"{text.plain(spec)}: batch_size", options["batch_size"])
+def _check_batches(resolved: _config.Resolved, placing: _placing.Placing) -> None:
+    """Raises UserError where the devices of the mesh do not divide a batch: some would wait for the others."""
+    with sharding.use(placing.mesh):
+        for name, size in _placing.batch_sizes(resolved).items():
+            sharding.check_batch(text.plain(name), size)
 
 
 def _run(
@@ -209,14 +210,20 @@ def _run(
     model: base.Model | None,
     data: datasets.Data | None,
 ) -> Run:
-    opened, graph = _open(config, model, data)
-    with opened.directory.held(observer) if sharding.is_first() else contextlib.nullcontext():
-        return _carry_out(config, observer, opened, graph)
+    opened, graph, placing = _open(config, model, data)
+    held = opened.directory.held(observer) if sharding.is_first() else contextlib.nullcontext()
+    with held, sharding.use(placing.mesh):
+        return _carry_out(config, observer, opened, graph, placing.note)
 
 
 def _carry_out(
-    config: _settings.Settings, observer: _observer.Observer, opened: _directory.Opened, graph: _graph.Graph
+    config: _settings.Settings,
+    observer: _observer.Observer,
+    opened: _directory.Opened,
+    graph: _graph.Graph,
+    shared: str | None,
 ) -> Run:
+    """shared: a line that says that parameters are shared out, where that was not asked for."""
     directory = opened.directory
     store = _stages.Store(directory.stages, directory.path / "stages")
     if sharding.is_first():
@@ -227,7 +234,11 @@ def _carry_out(
     sharding.wait("prepared")
     if _images.may_be_of_others(directory.resolved.config):
         observer.note(_images.OF_OTHERS)
-    runner = _runner.Runner(store, observer, together=_tasks.seeds_fit_together(directory.resolved))
+    if shared is not None:
+        observer.note(shared)
+    # Where one seed does not fit a device, several side by side fit them no better.
+    together = shared is None and _tasks.seeds_fit_together(directory.resolved)
+    runner = _runner.Runner(store, observer, together=together)
     job = _JOBS[type(config)]
     every = [stage for stages in graph.values() for stage in stages]
     observer.begun(_begun(directory, store, every))

@@ -8,10 +8,9 @@ import inspect
 import json
 import pathlib
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mcu_jax import base, checkpoint, registry, splits, text, weights
@@ -79,45 +78,67 @@ def _told(error: BaseException) -> str:
 
 
 def is_weights(place: str) -> bool:
-    """Whether it is where weights are, and no method's name: a path, as ./npo, or a file of `weights.FORMATS`."""
-    return "/" in place or place.endswith(weights.FORMATS)
+    """Whether it is where weights are, and no method's name: a path, as ./npo, or a file by its ending."""
+    return "/" in place or place.endswith((*weights.FORMATS, *weights.PICKLES))
 
 
-def params(place: str, model: base.Model, like: Any, example: Any, setting: str) -> tuple[base.Params, str]:
-    """(weights, digest) of a checkpoint of ours: a stage of a run, what `export` or `checkpoint.save` wrote; or of a
-    file of others (`weights.read`). Statistics in it are recomputed from retain data, as at every point of a path.
+class Weights(NamedTuple):
+    """Of a trained model, on the host. stats: BatchNorm's, an empty tree where there are none."""
+
+    params: base.Params
+    stats: base.Stats
+
+    @property
+    def digest(self) -> str:
+        """Of the parameters alone, where that is all there is."""
+        return checkpoint.digest(self._asdict() if jax.tree.leaves(self.stats) else self.params)
+
+
+def params(place: str, model: base.Model, like: Any, example: Any, setting: str) -> Weights:
+    """What is in a checkpoint of ours: a stage of a run, what `export` or `checkpoint.save` wrote; or in a file of
+    others (`weights.read`).
 
     like: the shapes that the model has. example: inputs of it. Raises UserError where there is none, or it is of
     another model: the first leaf that differs, and both shapes; and where it is damaged.
     """
     shown = text.plain(place)
     _files.place(place, setting)
-    if place.endswith(weights.FORMATS) and not pathlib.Path(place).is_dir():
-        statistics = jax.eval_shape(lambda tree: model.apply(tree, example)[1], like)
-        found, _ = weights.read(place, model.name, like, statistics)
-        return found, checkpoint.digest(found)
+    if place.endswith((*weights.FORMATS, *weights.PICKLES)) and not pathlib.Path(place).is_dir():
+        return jax.device_get(Weights(*weights.read(place, model.name, like, _statistics(model, like, example))))
     if not checkpoint.exists(place):
         if (pathlib.Path(place) / "stages.json").exists():
             raise base.UserError(
                 f"{setting}: {shown} is a run directory; give one of its models, as `mcu-jax export {shown} --to DIR "
                 "--method original` writes it"
             )
+        if pathlib.Path(place).is_file():
+            raise base.UserError(
+                f"{setting}: {shown} is no checkpoint: weights are a folder, as `mcu-jax export` writes it, or a file "
+                f"whose name ends in {' or '.join(weights.FORMATS)}"
+            )
         raise base.UserError(f"{setting}: there is no checkpoint in {shown}")
     try:
         found = checkpoint.load(place)
         wrapped = isinstance(found, dict) and "params" in found and set(found) <= {"params", "stats", "t", "keep"}
-        tree = checkpoint.load(place, {**found, "params": like} if wrapped else like)
+        found_stats = wrapped and bool(jax.tree.leaves(found.get("stats", {})))
+        expected = {"params": like, **({"stats": _statistics(model, like, example)} if found_stats else {})}
+        tree = checkpoint.load(place, {**found, **expected} if wrapped else like)
     except checkpoint.DamagedCheckpointError as error:
         raise base.UserError(f"{setting}: {str(error).partition(';')[0]}; give a whole copy of it") from error
     except checkpoint.UnreadableCheckpointError as error:
         raise base.UserError(f"{setting}: {error}") from error
     except ValueError as error:
         raise base.UserError(f"{setting} is of another model than the run's: {error}") from error
-    own = tree["params"] if wrapped else tree
+    own = Weights(tree["params"] if wrapped else tree, tree["stats"] if found_stats else {})
     for leaf in jax.tree.leaves(own):
         if not np.isfinite(leaf).all():
             raise base.UserError(f"{setting}: weights in {shown} are not finite")
-    return jax.tree.map(jnp.asarray, own), checkpoint.digest(own)
+    return own
+
+
+def _statistics(model: base.Model, params: Any, example: Any) -> Any:
+    """The shapes of the model's."""
+    return jax.eval_shape(lambda params: model.apply(params, example)[1], params)
 
 
 def forget(file: str, data_hash: str, n: int) -> tuple[np.ndarray, str]:

@@ -96,18 +96,22 @@ class Runner:
         return next((cause for cause in causes if cause), None)
 
     def _get(self, stage: Stage) -> Made:
+        """Kept on the host: devices hold what is computed with."""
         if stage.digest not in self.made:
-            self.made[stage.digest] = self.store.get(stage)
+            made = self.store.get(stage)
+            self.made[stage.digest] = made._replace(result=jax.device_get(made.result))
         return self.made[stage.digest]
 
     # How they are made.
 
-    def _arguments(self, stage: Stage) -> Arguments:
+    def _arguments(self, stage: Stage, *, whole: bool) -> Arguments:
+        """whole: on every device, also where parameters are shared out."""
+
         def read(given: _graph.Input) -> Any:
             if isinstance(given, _graph.Leaf):
                 return given.make()
             value = self.read(given) if isinstance(given, Stage) else self.read(given.stage)[given.name]
-            return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32) if isinstance(leaf, float) else leaf, value)
+            return jax.tree.map(functools.partial(_placed, whole=whole), value)
 
         return {name: read(given) for name, given in stage.inputs.items()}
 
@@ -156,7 +160,8 @@ class Runner:
         watch = _Watch(self.store, [stage], self.observer)
         with _timing.timed() as spent, training.monitored(watch), chunks.told(watch.note):
             try:
-                result = sharding.fetch(self._function(stage)(**self._arguments(stage)))
+                arguments = self._arguments(stage, whole=stage.on_host)
+                result = sharding.fetch(self._function(stage)(**arguments))
             except training.NonFiniteLossError as error:
                 result = Diverged(stage.label, stage.seed, error.step)
         earlier = Spent(watch.earlier.seconds * beside, watch.earlier.compile_seconds * beside)
@@ -164,7 +169,7 @@ class Runner:
         self._stop_if_asked(stage)
 
     def _side_by_side(self, stages: list[Stage]) -> None:
-        arguments = [self._arguments(stage) for stage in stages]
+        arguments = [self._arguments(stage, whole=True) for stage in stages]
         with sharding.use(sharding.for_seeds()):
             self._together(stages, arguments)
 
@@ -212,6 +217,15 @@ class Runner:
 def _asked_to_stop(observer: Observer) -> bool:
     """Of any process."""
     return sharding.anywhere(observer.should_stop())
+
+
+def _placed(leaf: Any, *, whole: bool) -> Any:
+    """On the devices, one leaf at a time: a part of it on each is all that has to fit."""
+    if isinstance(leaf, float):
+        return jnp.asarray(leaf, jnp.float32)
+    if not isinstance(leaf, np.ndarray | np.generic):
+        return leaf
+    return jnp.asarray(leaf) if whole else sharding.split(jnp.asarray(leaf))
 
 
 def _axes(given: _graph.Input, value: Any) -> tuple[int | None, ...]:

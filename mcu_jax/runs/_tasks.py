@@ -19,7 +19,7 @@ import numpy as np
 
 from mcu_jax import chunks, methods, metrics, models, outputs, registry, rules, sharding, sources, splits
 from mcu_jax.base import Batch, Evaluation, Params, Problem
-from mcu_jax.runs import _config, _directory, _graph
+from mcu_jax.runs import _config, _directory, _graph, _own
 from mcu_jax.runs._graph import Leaf, Stage
 
 
@@ -77,10 +77,17 @@ class Replicate:
 
         return rows._replace(retain=sample(rows.retain, self.seed), test=sample(rows.test, 0))
 
-    def task(self, rows: Rows) -> Leaf:
-        """A `Problem` without its original model, which is a stage."""
+    @property
+    def brought(self) -> dict[str, Any]:
+        """As the function of that name."""
+        return brought(self.resolved.original)
+
+    def task(self, rows: Rows, *, plain: bool = False) -> Leaf:
+        """A `Problem` without its original model, which is a stage; with `brought`, unless it is asked for plain."""
         digests = [None if indices is None else _config.digest(indices.tolist()) for indices in rows]
-        if tuple(digests) not in self.tasks:
+        brought = {} if plain else self.brought
+        known = (bool(brought), *digests)
+        if known not in self.tasks:
             data, normalize = self.resolved.data, self.resolved.config.normalize
             identity = {
                 "data": data.hash,
@@ -90,46 +97,49 @@ class Replicate:
                 **({} if normalize is None else {"normalize": normalize}),
                 **dict(zip(Rows._fields, digests, strict=True)),
             }
+            if brought:
+                identity["original"] = self.resolved.digests["original"]
             if self.resolved.config.precision is not None:
                 identity["precision"] = self.resolved.config.precision
-            self.tasks[tuple(digests)] = Leaf(identity, lambda: self.problem(rows), self._axes(rows))
-        return self.tasks[tuple(digests)]
+            self.tasks[known] = Leaf(identity, lambda: self.problem(rows, brought), self._axes(rows, brought))
+        return self.tasks[known]
 
-    def problem(self, rows: Rows) -> Problem:
-        """Of these examples, without its original model."""
+    def problem(self, rows: Rows, brought: Mapping[str, Any]) -> Problem:
+        """Of these examples; brought: as that property is."""
         return Problem(
             model=self.resolved.model,
-            params={},
+            **{"params": {}, **jax.tree.map(jnp.asarray, dict(brought))},
             data=self.examples(),
             num_classes=len(self.resolved.data.class_names),
             augment=self.resolved.data.augment,
             **rows._asdict(),
         )
 
-    def _axes(self, rows: Rows) -> tuple[int | None, ...]:
+    def _axes(self, rows: Rows, brought: Mapping[str, Any]) -> tuple[int | None, ...]:
         """Of the leaves of a task, in their order: seeds share the data and its fixed splits, and have D_f and D_r."""
         per_seed = ("forget", "retain", "forget_test")
-        task = Problem(self.resolved.model, {}, self.placed, num_classes=0, **rows._asdict())
+        places = jax.tree.map(lambda _: jnp.zeros(()), dict(brought))  # only their number is asked for
+        given = {"params": {}, **places, "data": self.placed, **rows._asdict()}
+        task = Problem(self.resolved.model, num_classes=0, **given)
         return tuple(0 if path[0].name in per_seed else None for path, _ in jax.tree_util.tree_leaves_with_path(task))
 
-    def unseen(self, fraction: float | None = None) -> Leaf:
+    def unseen(self, fraction: float | None = None, *, plain: bool = False) -> Leaf:
         """The task as unlearning is given it: without test examples."""
-        return self.task(self.rows(fraction).unseen())
+        return self.task(self.rows(fraction).unseen(), plain=plain)
 
     # The models to begin with.
 
     @functools.cached_property
     def original(self) -> Stage:
-        if self.resolved.original is not None:
-            brought = Leaf({"checkpoint": self.resolved.digests["original"]}, lambda: self.resolved.original)
-            return Stage("original", self.seed, take_up, {"params": brought})
+        if (original := self.resolved.original) is not None:
+            return taken_up("original", self.seed, original, self.resolved.digests["original"])
         train = self.indices[None].train
         everything = self.task(Rows(train, train, train, train))._replace(axes=None)
         return self._trained("original", everything, _graph.draw(self.seed, "original"))
 
     def retrained(self, label: str, fraction: float | None = None, run: int = 0) -> Stage:
         """The yardstick, trained as the original was."""
-        return self._trained(label, self.unseen(fraction), _graph.draw(self.seed, "retrain", run))
+        return self._trained(label, self.unseen(fraction, plain=True), _graph.draw(self.seed, "retrain", run))
 
     def _trained(self, label: str, task: Leaf, key: Leaf) -> Stage:
         settings = {**dataclasses.asdict(self.resolved.config.train), "momentum": 0.9, "weight_decay": 5e-4}
@@ -222,6 +232,23 @@ def _indices(
     return indices
 
 
+# What the user brings
+
+
+def brought(original: _own.Weights | None) -> dict[str, Any]:
+    """What a `Problem` is told of an original whose BatchNorm statistics the user has brought, else nothing.
+
+    They are used for it alone, so that it has to be known wherever something is evaluated.
+    """
+    return {} if original is None or not jax.tree.leaves(original.stats) else original._asdict()
+
+
+def taken_up(label: str, seed: int, weights: _own.Weights, digest: str) -> Stage:
+    """A model that the user brings."""
+    leaf = Leaf({"checkpoint": digest}, lambda: jax.tree.map(jnp.asarray, weights.params))
+    return Stage(label, seed, take_up, {"params": leaf})
+
+
 # Functions of stages
 
 
@@ -232,7 +259,7 @@ def given(task: Problem, original: Params) -> Problem:
 
 def take_up(params: Params) -> Params:
     """The user's own model."""
-    return jax.tree.map(jnp.asarray, params)
+    return params
 
 
 def train(task: Problem, key: Any, **settings: Any) -> Params:

@@ -36,8 +36,8 @@ def _stages_of(resolved: Resolved, replicate: _tasks.Replicate) -> _graph.Labell
     for spec in (config.pre, *config.baselines):
         name, options = resolved.methods[spec]
         if name == _unlearn_config.CHECKPOINT:
-            brought = _graph.Leaf({"checkpoint": options["digest"]}, lambda: resolved.pre)
-            models[spec] = made.add(Stage(spec, seed, _tasks.take_up, {"params": brought}))
+            assert resolved.pre is not None
+            models[spec] = made.add(_tasks.taken_up(spec, seed, resolved.pre, options["digest"]))
         elif name == "mcu":
             inputs = {**replicate.begin(name), "end": made[config.pre]}
             options = {k: v for k, v in options.items() if k != "pre"}

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from mcu_jax import auto, base, connect, datasets, registry, rules, text
+from mcu_jax import auto, base, checkpoint, connect, datasets, registry, rules, text
 from mcu_jax.base import Count, Fraction, Positive
 from mcu_jax.runs import _config, _own, _settings, _specs
 from mcu_jax.runs._settings import FEW, POINTS, ConfigError, Group
@@ -115,8 +115,12 @@ class Resolved(_config.Resolved):
     budget: float | None
     curve: base.Curve
     bends: int
-    pre: base.Params | None
+    pre: _own.Weights | None
     recipe: Mapping[str, Any]
+
+    @property
+    def bends_at_most(self) -> int:
+        return self.bends
 
     def changed(self, **settings: Any) -> Resolved:
         config = dataclasses.replace(self.config, **settings)
@@ -161,7 +165,9 @@ def resolve(config: Config, model: base.Model | None = None, data: datasets.Data
         pre = None
         if specs[pre_spec][0] == CHECKPOINT:
             brought_by = common["model"], common["data"], common["config"]
-            pre, common["digests"]["pre"] = _config.brought_weights(pre_spec, *brought_by, "pre")
+            # Its statistics are not looked at: they are of one point of the path, whose others have none.
+            pre = _config.brought_weights(pre_spec, *brought_by, "pre")
+            common["digests"]["pre"] = checkpoint.digest(pre.params)
             specs[pre_spec] = CHECKPOINT, {"digest": common["digests"]["pre"]}
         return Resolved(
             methods=specs,

@@ -11,7 +11,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
-from mcu_jax import curricula, losses, masks, optimizers, trees
+from mcu_jax import curricula, losses, masks, optimizers, sharding, trees
 from mcu_jax.base import Count, Decay, Mask, Named, NonNegative, Params, Positive, RandomKey, Search, Whole
 from mcu_jax.training import _loop
 from mcu_jax.training._loop import Fit, Now, Stream, Told
@@ -87,7 +87,7 @@ def fit(
     Leaves in which nothing may have no gradient and no state of the optimiser, if that is known before compiling; the
     others are frozen weight by weight, behind everything the optimiser does.
     """
-    terms, moving, still = objective.terms, params, None
+    terms, moving, still = objective.terms, sharding.split(params), None
     if mask is not None:
         masks.check(mask, params)
         leaves = masks.moving_leaves(mask)
