@@ -5,7 +5,9 @@ Shows: the largest error, over t and over draws of the part, of accuracies and l
 Rule, written before the first run: the default is the smallest size at which no accuracy, at no t, by no draw, is off
     by more than 0.25 points or by one example, whichever is more; where none is, it stays as it is.
 Run: python experiments/benchmarks/refresh_part.py --data-dir DIR
-Time and result: not run yet.
+Time: 28 minutes on 2 x86-64 CPU cores that had other work too, jax 0.10.2.
+Result: none of the sizes is enough. On 2,000 of 4,500 images an accuracy is still off by up to 0.8 points, on 500 by
+    1.2, on 100 by 3.6: the default stays at 5,000 examples, which here is all of them.
 Writes experiments/results/refresh_part.json.
 """
 
