@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shutil
+import sys
 from typing import Any
 
 import pytest
@@ -81,6 +82,23 @@ def test_states_of_runs(
     assert f"{found['half']['finished']} of {found['half']['stages']} stages" in shown
     assert "results.json cannot be read (JSONDecodeError)" in shown
     assert "\x1b" not in shown
+
+
+def test_a_narrow_terminal_has_no_broken_line(
+    finished: runs.Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    place = str(finished.directory)
+    assert cli.run(["runs", place]) == 0
+    (_, line) = capsys.readouterr().out.splitlines()  # whoever reads lines gets one a run
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert cli.run(["runs", place]) == 0
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == place
+    assert max(map(len, rest)) <= 50
+    told = " ".join(" ".join(rest).split())
+    assert told.startswith("unlearn; digits, mlp, random:0.2; 2 seeds; finished; ")
+    assert all(word.rstrip(";") in line for word in told.split() if word != "seeds;")
 
 
 def test_a_run_that_is_being_extended_is_not_finished(

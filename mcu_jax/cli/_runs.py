@@ -10,11 +10,14 @@ import json
 import os
 import pathlib
 import statistics
+import sys
+import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 from mcu_jax import disk, text
+from mcu_jax.cli import _messages
 
 CONFIG, SUMMARY, INDEX, LOCK = "config.yaml", "results.json", "stages.json", ".lock"
 FILES = (CONFIG, SUMMARY, INDEX, "results.csv", "environment.json")
@@ -311,8 +314,22 @@ def _lines(found: Sequence[Found]) -> str:
         for run in found
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if sys.stdout.isatty() and sum(widths) + 2 * len(widths) - 2 > _room():
+        return "\n".join(line for name, *cells in rows[1:] for line in (name, *_below(*cells)))
     return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
                      for row in rows)  # fmt: skip
+
+
+def _below(kind: str, of: str, seeds: str, state: str, old: str, size: str, told: str) -> list[str]:
+    """What is told of a run where a terminal has no room for a table: no line of it is broken by the terminal."""
+    parts = [kind, of, text.plural(int(seeds), "seed"), state, old, size]
+    words = "; ".join([*(part.replace(" ", "\xa0") for part in parts), *filter(None, [told])])
+    lines = textwrap.wrap(words, _room(), initial_indent="  ", subsequent_indent="  ")
+    return [line.replace("\xa0", " ") for line in lines]
+
+
+def _room() -> int:
+    return _messages.columns(1000)
 
 
 def age(seconds: float | int) -> str:

@@ -92,7 +92,10 @@ def _lay_out(grid: Grid, width: int) -> list[str]:
     """What does not fit beside the names goes on in a second table: a number is never broken."""
     needs = [2 + max(map(_width, (c.header, c.best, *c.cells))) for c in grid.columns]
     room = width - sum(needs)
-    labels = ["\n".join(wrap_name(label, room if room >= 16 else LABEL)) for label in grid.labels]
+    # A name is broken between its options, and where one of them is longer than any room.
+    words = (word for label in grid.labels for word in _Names.wordsep_re.split(label))
+    least = min(max(map(len, words), default=0) + 2, LABEL)
+    labels = ["\n".join(wrap_name(label, room if room >= max(least, 16) else LABEL)) for label in grid.labels]
     first = max(map(_width, [*labels, BEST]))
     tables: list[list[Column]] = [[]]
     used = first

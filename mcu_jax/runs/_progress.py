@@ -135,6 +135,8 @@ class _Left:
         left = self.ends - time.monotonic()
         if left < 0 and not self.unknown:
             return "longer than expected"
+        if self.unknown and left < 0.5:
+            return UNKNOWN
         return f"{'more than' if self.unknown else 'about'} {duration(max(left, 0.0))} left"
 
 

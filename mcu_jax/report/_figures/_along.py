@@ -35,14 +35,14 @@ def chart(along: Mapping[str, Any], names: Sequence[str], width: str, seed: int 
         handles: dict[str, Any] = {}
         for i, (axis, metric) in enumerate(zip(axes, metrics, strict=True)):
             handles |= _panel(axis, along, metric, seed, narrow=bool(free))
-            axis.set_title(metric["title"])
+            axis.set_title(_chart.wrapped(metric["title"], 21 if width == "column" else 40))
             _chart.from_t(axis, named=i + columns >= len(metrics))
             if i % columns == 0:
                 axis.set_ylabel(metric["unit"])
         _chart.legend(figure, handles, free, columns=3 if width == "page" else 2)
 
     below = 0.5 if width == "page" else 0.62
-    height = 1.3 * rows + (0.3 if len(metrics) % columns else below)
+    height = (1.4 if width == "column" else 1.3) * rows + (0.3 if len(metrics) % columns else below)
     return Chart(height, draw, *_data(along, metrics, seed), _note(along, seed))
 
 

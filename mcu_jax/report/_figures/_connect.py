@@ -173,12 +173,14 @@ def sizes(of: Mapping[str, Any], width: str) -> Chart:
             points = [p for p in of["points"] if p["role"] == role and p["panel"] == panel["name"]]
             for place, line in enumerate(lines):
                 handles |= _draw_line(axis, place, line, [p for p in points if p["line"] == line])
-            below = _chart.wrapped(role, 20) if width == "column" else role
-            axis.set_title(f"{panel['title']},\n{below}")
+            told = f"{panel['title']}, {role}"
+            axis.set_title(_chart.wrapped(told, 20, 3) if width == "column" else told.replace(", ", ",\n", 1))
             axis.set_ylim(bottom=0.0)
             axis.locator_params(axis="y", nbins=4)
             _barrier.bound(axis.yaxis, panel["name"], [p[n] for p in points for n in ("mean", "low", "high")])
             axis.yaxis.label.set_size(_chart.SMALL)
+            if width == "column" and axis.get_ylabel():
+                axis.set_ylabel("log scale")
             _chart.dress(axis)
             if i + columns >= len(places):
                 axis.set_xticks(sorted({point["size"] for point in of["points"]}))

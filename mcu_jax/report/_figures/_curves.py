@@ -95,7 +95,9 @@ def _of_paths(
                 if yardstick is not None:
                     axis.axhline(yardstick, color=_style.SERIES[place], zorder=2, **dashed)
                     seen.append(np.asarray([yardstick]))
-            axis.set_title(_chart.wrapped(path["label"], 20), fontsize=_chart.SMALL)
+            axis.set_title(
+                _chart.wrapped(path["label"], *((17, 3) if width == "column" else (20, 2))), fontsize=_chart.SMALL
+            )
             _chart.dress(axis)
             _chart.from_t(axis, named=i + columns >= len(paths))
         handles["retrained model, by colour"] = Line2D([], [], color=_style.GREY, **dashed)

@@ -120,7 +120,7 @@ for (const section of document.querySelectorAll("section.curves")) {
       return Plot.plot({
         width: narrow ? width : (width - left) / columns + (named ? left : 0) - 2, height: 24 * labels.length + 60,
         marginLeft, marginRight: 14, marginTop: 26, marginBottom: 32,
-        x: {label: panel.title, labelAnchor: "left", domain: [0, d3.max(kit.finite(rows.flatMap((row) => [row.high, ...row.seeds]))) || 1], nice: true, ticks: 4, grid: true, ...kit.plainTicks},
+        x: {label: panel.title, labelAnchor: "center", domain: [0, d3.max(kit.finite(rows.flatMap((row) => [row.high, ...row.seeds]))) || 1], nice: true, ticks: 4, grid: true, ...kit.plainTicks},
         y: {domain: labels, label: null, tickSize: 0, tickFormat: named ? (label) => kit.short(label, most) : () => ""},
         marks: [
           panel.floor[0] === null ? null : Plot.rect([panel.floor], {x1: "1", x2: "2", fill: "var(--region)", fillOpacity: 0.16}),

@@ -45,11 +45,11 @@
     const places = Object.keys(names).filter((name) => rows.some((row) => row.name === name));
     const parts = places.map((name, place) => Plot.plot({
       width, height: 150, marginLeft: 52, marginRight: 12, marginTop: 24, marginBottom: place === places.length - 1 ? 34 : 22,
-      x: {label: place === places.length - 1 ? "step" : null, ...kit.plainTicks},
-      y: {label: names[name], ticks: 4, grid: true, zero: name === "beta", labelArrow: "none", tickSize: 0},
+      x: {label: place === places.length - 1 ? "step" : null, tickFormat: (step) => (Number.isInteger(step) ? step.toLocaleString("en") : ""), ...kit.plainTicks},
+      y: {label: names[name], ticks: 4, grid: true, zero: name === "beta", domain: name === "t" ? [0, 1] : undefined, labelArrow: "none", tickSize: 0},
       marks: [
         name === "t"
-          ? Plot.dot(rows.filter((row) => row.name === "t"), {x: "step", y: "value", r: 1.2, fill: "var(--path)", fillOpacity: 0.6})
+          ? Plot.dot(rows.filter((row) => row.name === "t"), {x: "step", y: "value", r: rows.length > 1000 ? 1.2 : 2, fill: "var(--path)", fillOpacity: 0.6})
           : Plot.line(rows.filter((row) => row.name === name), {x: "step", y: "value", z: "seed", stroke: "var(--path)", strokeOpacity: 0.75, strokeWidth: 1.1}),
       ],
     }));

@@ -22,8 +22,6 @@ for (const state of kit.explorers) {
       marks: [
         Plot.rectY(rows, {x1: "from", x2: "to", y1: 0, y2: "forget", fill: "var(--forget)", fillOpacity: 0.75, insetLeft: 0.5, insetRight: 0.5}),
         Plot.line(steps, {x: "at", y: "share", stroke: "var(--unseen)", strokeWidth: 1.8}),
-        Plot.text([["D_f, filled", "var(--forget)"]], {text: (d) => d[0], frameAnchor: "top-left", dx: 8, dy: 2, fontWeight: 600}),
-        Plot.text(["D_v, outlined"], {frameAnchor: "top-left", dx: 8, dy: 17, fontWeight: 600}),
       ],
     });
   });
