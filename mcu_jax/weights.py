@@ -84,13 +84,14 @@ _BUFFERS = ("num_batches_tracked", "relative_position_index", "attn_mask")
 def _refuse_pickle(file: pathlib.Path) -> None:
     """With the line that makes of it what is read."""
     if file.suffix in PICKLES:
-        name = file.name.partition(".")[0]
+        # Whole, as the line is to be copied.
+        given, made = (text.printable(str(each)) for each in (file, file.with_name(file.name.partition(".")[0])))
         raise UserError(
             f"the weights {text.plain(file)} are a pickle, which may run any program when it is opened, and is not "
             'read. Where you have PyTorch, and safetensors for it, this makes a file of it that is: python -c "import '
-            f"torch, safetensors.torch as s; d = torch.load('{text.plain(file)}', map_location='cpu', "
+            f"torch, safetensors.torch as s; d = torch.load('{given}', map_location='cpu', "
             "weights_only=True); s.save_file({k: v.contiguous() for k, v in d.get('state_dict', d).items()}, "
-            f"'{text.plain(file.with_name(name))}.safetensors')\""
+            f"'{made}.safetensors')\""
         )
 
 

@@ -159,7 +159,8 @@ def test_pickles_are_refused_with_the_line_that_converts_them(
     for flag, given in (("--original", tmp_path / name), ("--pre", tmp_path / name), ("--pre", name)):
         assert cli.run(["unlearn", "--model", "resnet18", flag, str(given), "--out", str(tmp_path / "run")]) == 2
         said = capsys.readouterr().err
-        assert said.startswith(f"mcu-jax: the weights {given} are a pickle, which may run any program when it is op")
+        assert said.startswith("mcu-jax: the weights ")
+        assert "are a pickle, which may run any program when it is opened, and is not read" in said
         line = said[said.index('"') + 1 : said.rindex('"')]
         compile(line, "line", "exec")
         assert f"torch.load('{given}', map_location='cpu', weights_only=True)" in line
