@@ -141,7 +141,7 @@ def test_two_sizes_meet_on_what_both_forgot_and_both_retain(tmp_path: pathlib.Pa
     config = runs.ConnectConfig(
         a="npo:forget=0.1", b="npo", train_size=60, validation_size=40, forget="random:0.3", out=str(tmp_path / "x")
     )
-    opened, stages = _jobs._open(config, None, None)
+    opened, stages, _ = _jobs._open(config, None, None)
     indices = opened.directory.indices
     for stage in stages["measures: linear, npo:forget=0.1 to npo"]:
         small, large = (indices[f"seed-{stage.seed}{more}"] for more in ("-random-0.1", ""))
