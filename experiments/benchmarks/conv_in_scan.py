@@ -3,9 +3,9 @@
 Shows: why models/_conv.py exists. Inside a while loop XLA's CPU backend takes a naive path for the gradients of a
 convolution; a custom_vjp of matmuls and plain convolutions does not meet it.
 Run: python experiments/benchmarks/conv_in_scan.py
-Time: about 1.5 minutes on 2 shared x86-64 CPU cores, jax 0.10.2.
-Result: in scan, XLA's gradients took 33 times as long as ours for the weights (0.95 against 0.029 s), 9 times for
-    the input (0.10 against 0.011 s), 13 times for a PreResNet-20 training step on 32 images (2.3 against 0.17 s).
+Time: 40 seconds on 2 x86-64 CPU cores, jax 0.10.2.
+Result: in scan, XLA's gradients took 46 times as long as ours for the weights (0.93 against 0.020 s), 9 times for
+    the input (0.089 against 0.010 s), 18 times for a PreResNet-20 training step on 32 images (2.0 against 0.11 s).
     All figures: experiments/results/conv_in_scan.json.
 """
 
