@@ -37,9 +37,8 @@ class Attention(nn.Module):
     def __call__(self, x: Float[Array, "n t d"], bias: Float[Array, "*n heads t t"] | None = None) -> Array:
         n, t, d = x.shape
         qkv = Dense(3 * d, name="qkv")(x).reshape(n, t, 3, self.heads, d // self.heads)
-        query, key, value = qkv.transpose(
-            2, 0, 3, 1, 4
-        )  # each [n, heads, t, c]: so XLA's CPU backend multiplies faster
+        # Each [n, heads, t, c], which XLA's CPU backend multiplies faster.
+        query, key, value = qkv.transpose(2, 0, 3, 1, 4)
         scores = jnp.matmul(query, key.swapaxes(2, 3)) / jnp.sqrt(d / self.heads).astype(x.dtype)
         scores = scores.astype(jnp.promote_types(x.dtype, jnp.float32))
         weights = jax.nn.softmax(scores if bias is None else scores + bias).astype(x.dtype)
