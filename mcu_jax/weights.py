@@ -9,6 +9,7 @@ import math
 import os
 import pathlib
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -84,14 +85,15 @@ _BUFFERS = ("num_batches_tracked", "relative_position_index", "attn_mask")
 def _refuse_pickle(file: pathlib.Path) -> None:
     """With the line that makes of it what is read."""
     if file.suffix in PICKLES:
-        # Whole, as the line is to be copied.
-        given, made = (text.printable(str(each)) for each in (file, file.with_name(file.name.partition(".")[0])))
+        # Whole and quoted, as the line is to be copied: a name is no part of a program.
+        made = file.with_name(file.name.partition(".")[0] + ".safetensors")
+        given, to = (shlex.quote(text.printable(str(each))) for each in (file, made))
         raise UserError(
             f"the weights {text.plain(file)} are a pickle, which may run any program when it is opened, and is not "
             'read. Where you have PyTorch, and safetensors for it, this makes a file of it that is: python -c "import '
-            f"torch, safetensors.torch as s; d = torch.load('{given}', map_location='cpu', "
-            "weights_only=True); s.save_file({k: v.contiguous() for k, v in d.get('state_dict', d).items()}, "
-            f"'{made}.safetensors')\""
+            "sys, torch, safetensors.torch as s; d = torch.load(sys.argv[1], map_location='cpu', weights_only=True); "
+            "s.save_file({k: v.contiguous() for k, v in d.get('state_dict', d).items()}, sys.argv[2])\" "
+            f"{given} {to}"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import pathlib
+import shlex
 from typing import Any
 
 import flax.linen as nn
@@ -150,7 +151,10 @@ def test_files_that_are_no_weights_are_refused(tmp_path: pathlib.Path) -> None:
         weights.read(tmp_path / "text.npz", "swin", {}, {})
 
 
-@pytest.mark.parametrize("name", ["model.pth", "checkpoint-300.pt", "model_best.pth.tar", "pytorch_model.bin"])
+HOSTILE = 'a\'); print("$(touch executed)").pth'
+
+
+@pytest.mark.parametrize("name", ["model.pth", "checkpoint-300.pt", "model_best.pth.tar", "pytorch_model.bin", HOSTILE])
 def test_pickles_are_refused_with_the_line_that_converts_them(
     tmp_path: pathlib.Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,10 +165,12 @@ def test_pickles_are_refused_with_the_line_that_converts_them(
         said = capsys.readouterr().err
         assert said.startswith("mcu-jax: the weights ")
         assert "are a pickle, which may run any program when it is opened, and is not read" in said
-        line = said[said.index('"') + 1 : said.rindex('"')]
+        python, flag, line, *places = shlex.split(said[said.index("python -c") :])
+        assert (python, flag) == ("python", "-c")
         compile(line, "line", "exec")
-        assert f"torch.load('{given}', map_location='cpu', weights_only=True)" in line
-        assert line.endswith(f"'{str(given).partition('.')[0]}.safetensors')")
+        assert "torch.load(sys.argv[1], map_location='cpu', weights_only=True)" in line
+        assert line.endswith(", sys.argv[2])")
+        assert places == [str(given), f"{str(given).partition('.')[0]}.safetensors"]
     assert not (tmp_path / "run").exists()
 
 
