@@ -4,8 +4,8 @@ Shows: `mcu-jax unlearn` stays within a minute and 2 GB on 2 cores, five seeds t
 second run finds its compiled code; the package is imported in under a second, and shows its help in under 1.5, beyond
 what jax takes.
 Run: python experiments/benchmarks/commands.py
-Time: 2.5 minutes on 2 x86-64 CPU cores, jax 0.10.2.
-Result: one seed 36 s, five seeds 38 s (1.07 times as long), again 23 s (0.59 times), peak memory 1.2 GB; beyond jax the
+Time: 3 minutes on 2 x86-64 CPU cores, jax 0.10.2.
+Result: one seed 51 s, five seeds 49 s (0.97 times as long), again 28 s (0.58 times), peak memory 1.2 GB; beyond jax the
     import takes nothing that shows and the help 0.6 s; experiments/results/commands.json.
 """
 
