@@ -232,9 +232,8 @@ def test_a_plane_extends_a_run(drawn: pathlib.Path, finished: runs.Run, tmp_path
     assert runs.from_yaml(drawn / "config.yaml").plane == 3
     config = runs.from_mapping({**SMALL, "out": str(drawn)})
     for asked in (config, dataclasses.replace(config, plane=2)):
-        _, stages, _ = runs.plan(asked)
-        assert ("plane", 2, 0) in stages, "what is there stays"
-    _, stages, _ = runs.plan(dataclasses.replace(config, plane=4))
+        assert ("plane", 2, 0) in runs.plan(asked).stages, "what is there stays"
+    stages = runs.plan(dataclasses.replace(config, plane=4)).stages
     assert [label for label, _, missing in stages if missing] == ["plane"]
 
 

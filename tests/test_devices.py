@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import yaml
 from conftest import CONNECTED, SMALL
 
-from mcu_jax import memory, models, outputs, runs, sharding
+from mcu_jax import cli, memory, models, outputs, runs, sharding
 from mcu_jax.runs import _directory, _graph, _jobs, _placing, _runner, _stages, _tasks
 from mcu_jax.training import _loop
 
@@ -146,7 +147,10 @@ class Stopping(runs.Silent):
 
 
 def test_a_run_that_does_not_fit_a_device_says_so_and_comes_to_the_same(
-    finished: runs.Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    finished: runs.Run,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     parts: set[tuple[int, int]] = set()
     compiled = _loop._compiled
@@ -159,11 +163,16 @@ def test_a_run_that_does_not_fit_a_device_says_so_and_comes_to_the_same(
     monkeypatch.setattr(_loop, "_compiled", spy)
     monkeypatch.setattr(sharding, "SMALLEST", 600)
     small(monkeypatch, 100_000)
-    config = runs.from_mapping({**SMALL, "seeds": [0], "out": str(tmp_path / "run")})
-    watcher = Stopping()
+    settings = {**SMALL, "seeds": [0], "out": str(tmp_path / "run")}
+    config, watcher = runs.from_mapping(settings), Stopping()
+    (note,) = runs.plan(config).notes
     with pytest.raises(runs.InterruptedRunError, match="stopped before original"):
         runs.unlearn(config, watcher)
-    assert [line for line in watcher.lines if "parameters are shared out" in line]
+    assert "parameters are shared out" in note
+    assert note in watcher.lines
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert cli.run(["unlearn", "--config", str(tmp_path / "config.yaml"), "--dry-run"]) == 0
+    assert note in capsys.readouterr().out.splitlines()
     _, graph, placing = _jobs._open(config, None, None)
     stages = {label: graph[label] for label in ("original", "random_label", "mask", "path", "metrics of original")}
     runner = _runner.Runner(_stages.Store(tmp_path / "stages"), runs.Silent(), together=False)

@@ -324,10 +324,11 @@ def test_a_run_goes_on_with_the_stages_it_was_given(finished: runs.Run, tmp_path
 def test_a_plan_says_what_is_left_and_makes_nothing(finished: runs.Run, tmp_path: pathlib.Path) -> None:
     config = runs.from_mapping({**SMALL, "out": str(copy(finished, tmp_path / "run")), "seeds": [0, 7]})
     before = sorted((tmp_path / "run").rglob("*"))
-    resolved, stages, directory = runs.plan(config)
-    assert resolved["seeds"] == [0, 1, 7]
-    assert {counts for _, *counts in map(tuple, stages) for counts in [tuple(counts)]} == {(2, 1)}
-    assert directory == str(tmp_path / "run")
+    plan = runs.plan(config)
+    assert plan.config["seeds"] == [0, 1, 7]
+    assert {counts for _, *counts in map(tuple, plan.stages) for counts in [tuple(counts)]} == {(2, 1)}
+    assert plan.directory == str(tmp_path / "run")
+    assert plan.notes == ()
     assert sorted((tmp_path / "run").rglob("*")) == before
 
 

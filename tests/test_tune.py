@@ -216,9 +216,8 @@ def test_finished_tries_are_used_again(tuned: runs.Run, tmp_path: pathlib.Path) 
 
 def test_more_tries_and_methods_extend_a_run_and_seeds_do_not(tuned: runs.Run) -> None:
     there = {**TUNED, "out": str(tuned.directory)}
-    planned = {
-        name: counts for name, *counts in runs.plan(runs.from_mapping({**there, "tries": 3, "methods": ["npo"]}))[1]
-    }
+    plan = runs.plan(runs.from_mapping({**there, "tries": 3, "methods": ["npo"]}))
+    planned = {name: counts for name, *counts in plan.stages}
     assert planned["ssd try 1"] == [2, 0]
     assert planned["ssd try 2"] == planned["npo try 0"] == [0, 2]
     with pytest.raises(runs.ConfigError, match="Only its tries and methods may change"):
@@ -387,7 +386,7 @@ def test_connect_and_tune_take_a_recipe(tuned: runs.Run, tmp_path: pathlib.Path)
         tuned, tmp_path / "r.json", methods={"mcu": {"values": without}, "influence": {"values": {"alpha": 3.5}}}
     )
     config = runs.from_mapping({"kind": "connect", "a": "mcu", "b": "influence", "recipe": file, "seeds": [0]})
-    resolved = runs.plan(config)[0]["resolved"]
+    resolved = runs.plan(config).config["resolved"]
     assert resolved["influence"]["alpha"] == 3.5
     assert {option: resolved["mcu"][option] for option in without} == without
     assert resolve(recipe=file, methods=["mcu"], pre="influence").methods["start"][1]["alpha"] == 3.5

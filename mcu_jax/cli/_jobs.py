@@ -102,11 +102,13 @@ def _carry_out(config: Any, run: Callable[..., runs.Run], own: Mapping[str, Any]
     import yaml
 
     if own["dry_run"]:
-        resolved, stages, directory = runs.plan(config)
-        print(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
-        print(f"run directory: {directory}\nstages, for {text.plural(len(resolved['seeds']), 'seed')}:")
-        for name, finished, missing in stages:
+        plan = runs.plan(config)
+        print(yaml.safe_dump(plan.config, sort_keys=False, allow_unicode=True))
+        print(f"run directory: {plan.directory}\nstages, for {text.plural(len(plan.config['seeds']), 'seed')}:")
+        for name, finished, missing in plan.stages:
             print(f"  {name}: {missing} to compute, {finished} finished")
+        for note in plan.notes:
+            print(note)
         return 0
     quiet = bool(own["quiet"]) or not sharding.is_first()
     with contextlib.ExitStack() as entered:

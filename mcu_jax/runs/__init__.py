@@ -5,7 +5,7 @@ from mcu_jax.runs._details import read_details
 from mcu_jax.runs._directory import load
 from mcu_jax.runs._environment import environment
 from mcu_jax.runs._export import export, problem
-from mcu_jax.runs._jobs import Run, connect, from_mapping, from_yaml, plan, tune, unlearn
+from mcu_jax.runs._jobs import Plan, Run, connect, from_mapping, from_yaml, plan, tune, unlearn
 from mcu_jax.runs._log import Log, TensorBoard
 from mcu_jax.runs._observer import Begun, Expected, InterruptedRunError, Observer, Observers, Silent
 from mcu_jax.runs._progress import Progress
@@ -31,6 +31,7 @@ __all__ = [
     "MaskConfig",
     "Observer",
     "Observers",
+    "Plan",
     "Progress",
     "Run",
     "Setting",

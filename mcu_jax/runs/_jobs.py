@@ -165,15 +165,35 @@ def resolver(config: _settings.Settings) -> Callable[..., Any]:
     return _JOBS[type(config)].resolve
 
 
-def plan(config: _settings.Settings) -> tuple[dict[str, Any], list[tuple[str, int, int]], str]:
-    """(resolved configuration, [(stage, seeds finished, seeds to compute)], run directory): nothing is computed."""
-    opened, graph, _ = _open(config, None, None)
+class Plan(NamedTuple):
+    """What a run would do.
+
+    config: the resolved configuration. stages: (name, seeds finished, seeds to compute). directory: of the run.
+    notes: what it would say of itself when it begins.
+    """
+
+    config: dict[str, Any]
+    stages: list[tuple[str, int, int]]
+    directory: str
+    notes: tuple[str, ...]
+
+
+def plan(config: _settings.Settings) -> Plan:
+    """What a run of this configuration would do: nothing is computed. Raises ConfigError as the run would."""
+    opened, graph, placing = _open(config, None, None)
     store = _stages.Store(opened.directory.stages)
     stages = []
     for label, of_label in graph.items():
         finished = sum(map(store.has, of_label))
         stages.append((label, finished, len(of_label) - finished))
-    return opened.directory.resolved.as_dict(), stages, str(opened.directory.path)
+    resolved = opened.directory.resolved
+    return Plan(resolved.as_dict(), stages, str(opened.directory.path), _notes(resolved, placing))
+
+
+def _notes(resolved: _config.Resolved, placing: _placing.Placing) -> tuple[str, ...]:
+    """What somebody who did not ask for it should know before the run."""
+    of_others = _images.OF_OTHERS if _images.may_be_of_others(resolved.config) else None
+    return tuple(note for note in (of_others, placing.note) if note is not None)
 
 
 def _open(
@@ -213,7 +233,7 @@ def _run(
     opened, graph, placing = _open(config, model, data)
     held = opened.directory.held(observer) if sharding.is_first() else contextlib.nullcontext()
     with held, sharding.use(placing.mesh):
-        return _carry_out(config, observer, opened, graph, placing.note)
+        return _carry_out(config, observer, opened, graph, placing)
 
 
 def _carry_out(
@@ -221,9 +241,8 @@ def _carry_out(
     observer: _observer.Observer,
     opened: _directory.Opened,
     graph: _graph.Graph,
-    shared: str | None,
+    placing: _placing.Placing,
 ) -> Run:
-    """shared: a line that says that parameters are shared out, where that was not asked for."""
     directory = opened.directory
     store = _stages.Store(directory.stages, directory.path / "stages")
     if sharding.is_first():
@@ -232,12 +251,10 @@ def _carry_out(
         _set_aside(graph, store, observer)
         directory.write_index(graph)
     sharding.wait("prepared")
-    if _images.may_be_of_others(directory.resolved.config):
-        observer.note(_images.OF_OTHERS)
-    if shared is not None:
-        observer.note(shared)
+    for note in _notes(directory.resolved, placing):
+        observer.note(note)
     # Where one seed does not fit a device, several side by side fit them no better.
-    together = shared is None and _tasks.seeds_fit_together(directory.resolved)
+    together = placing.note is None and _tasks.seeds_fit_together(directory.resolved)
     runner = _runner.Runner(store, observer, together=together)
     job = _JOBS[type(config)]
     every = [stage for stages in graph.values() for stage in stages]

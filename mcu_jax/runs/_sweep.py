@@ -40,7 +40,7 @@ def sweep(
         raise base.UserError("a sweep needs Ray: pip install 'mcu-jax[ray]'") from error
     if not ray.is_initialized():
         ray.init()  # first of all: it forks, which jax, once it has begun, warns of
-    placed = [dataclasses.replace(config, out=os.path.abspath(_jobs.plan(config)[2])) for config in configs]
+    placed = [dataclasses.replace(config, out=os.path.abspath(_jobs.plan(config).directory)) for config in configs]
     twice = [place for place, count in collections.Counter(config.out for config in placed).items() if count > 1]
     if twice:
         raise _settings.ConfigError(f"a sweep makes each run once; {twice[0]} is asked for more than once")
