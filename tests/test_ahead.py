@@ -147,20 +147,23 @@ def test_loops_and_evaluations_announce_all_that_they_ask_for(
 
 def test_data_that_fit_live_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     examples = {"x": np.zeros((10, 100), np.uint8), "y": np.zeros(10, np.int32)}
-    assert sources.placed(examples, whole=4 * 1040) == examples
-    kept = sources.placed(examples, whole=4 * 1040 - 4)
+    assert memory.device() > 2**28
+
+    @dataclasses.dataclass
+    class Device:
+        limit: int
+
+        def memory_stats(self) -> dict[str, int]:
+            return {"bytes_limit": self.limit}
+
+    monkeypatch.setattr(jax, "local_devices", lambda: [Device(4 * 1040)])
+    assert memory.device() == 4 * 1040
+    assert sources.placed(examples) == examples
+    monkeypatch.setattr(jax, "local_devices", lambda: [Device(4 * 1040 - 4)])
+    kept = sources.placed(examples)
     assert isinstance(kept, sources.Host)
     assert kept.reader is not None
     assert sources.length(kept) == 10
-    assert memory.device() > 2**28
-
-    class Device:
-        def memory_stats(self) -> dict[str, int]:
-            return {"bytes_limit": 4000}
-
-    monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
-    assert memory.device() == 4000
-    assert isinstance(sources.placed(examples), sources.Host)
 
 
 def test_a_run_on_the_host_makes_what_one_on_the_device_makes(

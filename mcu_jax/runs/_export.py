@@ -102,7 +102,7 @@ def problem(
         for error in opened.damaged.values():
             raise error
         original = _directory.load(directory, seed=seed, stage="original")
-        return _tasks.given(replicate.problem(replicate.rows(), replicate.brought), original)
+        return _tasks.given(replicate.problem(replicate.rows(), replicate.own_statistics), original)
 
 
 def _opened(directory: pathlib.Path, model: base.Model | str | None, data: datasets.Data | None) -> tuple[Any, Any]:
@@ -166,6 +166,6 @@ def _stats(resolved: _config.Resolved, params: base.Params, retain: Any) -> base
         data=sources.placed(resolved.data.examples),
         num_classes=len(resolved.data.class_names),
         **rows,
-        **(_tasks.brought(original) or {"params": params}),
+        **(_tasks.own_statistics(original) or {"params": params}),
     )
     return training.evaluation_stats(problem, params)

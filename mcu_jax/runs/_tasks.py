@@ -78,15 +78,15 @@ class Replicate:
         return rows._replace(retain=sample(rows.retain, self.seed), test=sample(rows.test, 0))
 
     @property
-    def brought(self) -> dict[str, Any]:
+    def own_statistics(self) -> dict[str, Any]:
         """As the function of that name."""
-        return brought(self.resolved.original)
+        return own_statistics(self.resolved.original)
 
     def task(self, rows: Rows, *, plain: bool = False) -> Leaf:
-        """A `Problem` without its original model, which is a stage; with `brought`, unless it is asked for plain."""
+        """A `Problem` without its original, which is a stage; plain: without `own_statistics` too."""
         digests = [None if indices is None else _config.digest(indices.tolist()) for indices in rows]
-        brought = {} if plain else self.brought
-        known = (bool(brought), *digests)
+        own = {} if plain else self.own_statistics
+        known = (bool(own), *digests)
         if known not in self.tasks:
             data, normalize = self.resolved.data, self.resolved.config.normalize
             identity = {
@@ -97,28 +97,28 @@ class Replicate:
                 **({} if normalize is None else {"normalize": normalize}),
                 **dict(zip(Rows._fields, digests, strict=True)),
             }
-            if brought:
+            if own:
                 identity["original"] = self.resolved.digests["original"]
             if self.resolved.config.precision is not None:
                 identity["precision"] = self.resolved.config.precision
-            self.tasks[known] = Leaf(identity, lambda: self.problem(rows, brought), self._axes(rows, brought))
+            self.tasks[known] = Leaf(identity, lambda: self.problem(rows, own), self._axes(rows, own))
         return self.tasks[known]
 
-    def problem(self, rows: Rows, brought: Mapping[str, Any]) -> Problem:
-        """Of these examples; brought: as that property is."""
+    def problem(self, rows: Rows, own: Mapping[str, Any]) -> Problem:
+        """Of these examples; own: as `own_statistics`."""
         return Problem(
             model=self.resolved.model,
-            **{"params": {}, **jax.tree.map(jnp.asarray, dict(brought))},
+            **{"params": {}, **jax.tree.map(jnp.asarray, dict(own))},
             data=self.examples(),
             num_classes=len(self.resolved.data.class_names),
             augment=self.resolved.data.augment,
             **rows._asdict(),
         )
 
-    def _axes(self, rows: Rows, brought: Mapping[str, Any]) -> tuple[int | None, ...]:
+    def _axes(self, rows: Rows, own: Mapping[str, Any]) -> tuple[int | None, ...]:
         """Of the leaves of a task, in their order: seeds share the data and its fixed splits, and have D_f and D_r."""
         per_seed = ("forget", "retain", "forget_test")
-        places = jax.tree.map(lambda _: jnp.zeros(()), dict(brought))  # only their number is asked for
+        places = jax.tree.map(lambda _: jnp.zeros(()), dict(own))  # only their number is asked for
         given = {"params": {}, **places, "data": self.placed, **rows._asdict()}
         task = Problem(self.resolved.model, num_classes=0, **given)
         return tuple(0 if path[0].name in per_seed else None for path, _ in jax.tree_util.tree_leaves_with_path(task))
@@ -235,7 +235,7 @@ def _indices(
 # What the user brings
 
 
-def brought(original: _own.Weights | None) -> dict[str, Any]:
+def own_statistics(original: _own.Weights | None) -> dict[str, Any]:
     """What a `Problem` is told of an original whose BatchNorm statistics the user has brought, else nothing.
 
     They are used for it alone, so that it has to be known wherever something is evaluated.

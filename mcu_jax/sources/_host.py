@@ -59,12 +59,12 @@ SHARE = 0.25
 """Of a device's memory, which examples may take; the rest is for models."""
 
 
-def placed(examples: Batch, whole: int | None = None) -> Batch | Host:
-    """The same where they fit the device: a quarter of its memory; else a `memory_mapped` source, which stays on the
-    host. whole: bytes of the device's memory.
+def placed(examples: Batch) -> Batch | Host:
+    """The same where they take no more than `SHARE` of the device's memory; else a `memory_mapped` source, which stays
+    on the host.
     """
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(dict(examples)))
-    most = SHARE * (memory.device() if whole is None else whole)
+    most = SHARE * memory.device()
     return dict(examples) if size <= most else memory_mapped(examples)
 
 
