@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from flax import nnx
 
 from mcu_jax import Model, Problem, UserError, connect, methods, metrics, models, runs, training
-from mcu_jax.models import _swin, _vit
+from mcu_jax.models import _conv, _swin, _vit
 
 KEY = jax.random.key(0)
 IMAGES = np.random.RandomState(0).randint(0, 256, (8, 16, 16, 3)).astype(np.uint8)
@@ -59,14 +60,10 @@ def pair(name: str) -> tuple[Model, Model, Any]:
     return model, models.in_bfloat16(model), model.init(KEY, IMAGES)
 
 
-def products(jaxpr: Any) -> Iterator[str]:
+def products(program: str) -> Iterator[str]:
     """The types of what matrix products and convolutions anywhere in a program multiply."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
-            yield from (str(value.aval.dtype) for value in equation.invars)
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")):
-            if hasattr(inner := getattr(inner, "jaxpr", inner), "eqns"):
-                yield from products(inner)
+    for given in re.findall(r"stablehlo\.(?:dot_general|convolution).* : \((.*)\) ->", program):
+        yield from re.findall(r"x(b?f\d+)>", given)
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "preresnet", "vit", "linen"])
@@ -86,17 +83,35 @@ def test_the_same_numbers_but_for_rounding_and_all_that_comes_back_is_float32(na
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_step_multiplies_in_bfloat16_alone(name: str) -> None:
+def test_a_step_multiplies_in_bfloat16_alone_on_an_accelerator(name: str) -> None:
     _, cheap, params = pair(name)
 
     def loss(params: Any) -> jax.Array:
         return jnp.mean(jax.nn.logsumexp(cheap.apply(params, IMAGES, None, KEY)[0], axis=1))
 
-    step = jax.make_jaxpr(jax.grad(loss))(params)
-    assert {value.dtype for value in step.out_avals} == {jnp.dtype(jnp.float32)}
-    found = list(products(step.jaxpr))
+    step = jax.jit(jax.grad(loss)).trace(params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(step.out_info)} == {jnp.dtype(jnp.float32)}
+    found = list(products(step.lower(lowering_platforms=("cuda",)).as_text()))
     assert len(found) >= 6
-    assert set(found) == {"bfloat16"}
+    assert set(found) == {"bf16"}
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+def test_on_a_cpu_convolutions_are_computed_in_float32(strides: int) -> None:
+    x, kernel = jax.random.normal(KEY, (2, 8, 8, 4)), jax.random.normal(KEY, (3, 3, 4, 5))
+
+    def convolved(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return _conv.conv(x, kernel, (strides, strides), "SAME")
+
+    def all_of(x: jax.Array, kernel: jax.Array) -> Any:
+        out, pulled = jax.vjp(convolved, x, kernel)
+        return out, pulled(jnp.ones_like(out))
+
+    low = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), (x, kernel))
+    program = jax.jit(all_of).trace(*low).lower(lowering_platforms=("cpu",)).as_text()
+    assert set(products(program)) == {"f32"}
+    found, expected = jax.jit(all_of)(*low), jax.jit(all_of)(*jax.tree.map(lambda leaf: leaf.astype(jnp.float32), low))
+    chex.assert_trees_all_equal(found, jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), expected))
 
 
 def test_a_model_is_made_once_and_keeps_what_it_is_known_by() -> None:

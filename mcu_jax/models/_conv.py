@@ -4,7 +4,9 @@ XLA's CPU backend falls back to a naive loop for the gradients of a convolution 
 times slower: experiments/benchmarks/conv_in_scan.py. There the weight gradient is a matmul for a few examples at a
 time, and the input gradient a plain convolution of the padded gradient. On images of one to three channels,
 and with strides, the convolution itself is one matmul, and so are its gradients, there faster than XLA's on a CPU:
-experiments/benchmarks/evaluation.py. Which form it is, is decided when a program is lowered for a platform.
+experiments/benchmarks/evaluation.py. There bfloat16 is computed in float32: of it XLA has no convolution of its own,
+what jaxlib 0.12 makes in its place can give NaN, and as matmuls of bfloat16 it takes several times as long
+(experiments/benchmarks/precision.py). Which form it is, is decided when a program is lowered for a platform.
 """
 
 from __future__ import annotations
@@ -54,15 +56,25 @@ def _conv(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> Arr
 
 def _value(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> Array:
     own = functools.partial(plain, strides=strides, pads=pads)
-    if not _is_matmul(x, strides):
+    on_cpu = functools.partial(_matmul, strides=strides, pads=pads) if _is_matmul(x, strides) else own
+    if on_cpu is own and x.dtype == jnp.float32:
         return own(x, kernel)
-    return lax.platform_dependent(x, kernel, cpu=functools.partial(_matmul, strides=strides, pads=pads), default=own)
+    return lax.platform_dependent(x, kernel, cpu=_in_float32(on_cpu), default=own)
 
 
 def _is_matmul(x: Array, strides: tuple[int, ...]) -> bool:
     """Whether on a CPU the convolution as a whole is one."""
-    # Of bfloat16 XLA has no convolution of its own there, and what jaxlib 0.12 makes in its place can give NaN.
-    return x.shape[-1] <= _FEW_CHANNELS or max(strides) > 1 or x.dtype == jnp.bfloat16
+    return x.shape[-1] <= _FEW_CHANNELS or max(strides) > 1
+
+
+def _in_float32(form: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, of what it is given in float32, and its results again of the type of that."""
+
+    def computed(*given: Array) -> Any:
+        found = form(*(each.astype(jnp.float32) for each in given))
+        return jax.tree.map(lambda each: each.astype(given[0].dtype), found)
+
+    return computed
 
 
 def plain(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> Array:
@@ -98,7 +110,7 @@ def _backward(
         return lambda x, kernel, grad: jax.vjp(functools.partial(form, strides=strides, pads=pads), x, kernel)[1](grad)
 
     own = of(_matmul) if _is_matmul(x, strides) else functools.partial(_gradients, pads=pads)
-    return lax.platform_dependent(x, kernel, grad, cpu=own, default=of(plain))
+    return lax.platform_dependent(x, kernel, grad, cpu=_in_float32(own), default=of(plain))
 
 
 def _gradients(x: Array, kernel: Array, grad: Array, *, pads: _Pads) -> tuple[Array, Array]:

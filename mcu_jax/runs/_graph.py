@@ -16,7 +16,7 @@ import jax
 
 from mcu_jax.runs import _config
 
-VERSION = 10
+VERSION = 11
 """Part of every key: raised when the code changes what a stage's function makes of the same inputs and settings."""
 
 
