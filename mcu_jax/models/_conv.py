@@ -5,8 +5,8 @@ times slower: experiments/benchmarks/conv_in_scan.py. There the weight gradient 
 time, and the input gradient a plain convolution of the padded gradient. On images of one to three channels,
 and with strides, the convolution itself is one matmul, and so are its gradients, there faster than XLA's on a CPU:
 experiments/benchmarks/evaluation.py. There bfloat16 is computed in float32: of it XLA has no convolution of its own,
-what jaxlib 0.12 makes in its place can give NaN, and as matmuls of bfloat16 it takes several times as long
-(experiments/benchmarks/precision.py). Which form it is, is decided when a program is lowered for a platform.
+what jaxlib 0.12 makes in its place can give NaN, and as matmuls of bfloat16 it takes twice as long:
+experiments/benchmarks/precision.py. Which form it is, is decided when a program is lowered for a platform.
 """
 
 from __future__ import annotations

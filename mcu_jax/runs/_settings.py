@@ -117,7 +117,8 @@ class Settings:
         Group("devices"),
         PRECISION,
         "float32, or bfloat16: the network computes in it, cheaper on a GPU or TPU, while parameters, losses, "
-        "BatchNorm's moments and what an optimiser keeps stay float32 (default: float32).",
+        "BatchNorm's moments and what an optimiser keeps stay float32. Accuracies move by some tenths of a point "
+        "(default: float32).",
     ] = None
     augment: Annotated[
         str | None,
