@@ -71,8 +71,11 @@ def _in_float32(form: Callable[..., Any]) -> Callable[..., Any]:
     """The same function, of what it is given in float32, and its results again of the type of that."""
 
     def computed(*given: Array) -> Any:
-        found = form(*(each.astype(jnp.float32) for each in given))
-        return jax.tree.map(lambda each: each.astype(given[0].dtype), found)
+        if given[0].dtype == jnp.float32:
+            return form(*given)
+        # Without barriers jaxlib 0.12 makes convolutions of bfloat16 of it again, and these can give NaN.
+        found = form(*lax.optimization_barrier([each.astype(jnp.float32) for each in given]))
+        return jax.tree.map(lambda each: each.astype(given[0].dtype), lax.optimization_barrier(found))
 
     return computed
 
