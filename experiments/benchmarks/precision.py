@@ -8,7 +8,7 @@ Time: 21 minutes on 2 cores of an x86-64 CPU with AVX-512 and AMX, jax 0.10.2.
 Result: there bfloat16 gains nothing: 20.4 s for a sweep of PreResNet-20 and 19.9 in float32, 22.7 and 20.6 of ViT-Ti;
     a step 0.44 and 0.41, 0.67 and 0.53. Accuracies are off by up to 0.3 and 0.6 points (three of 500 images), losses
     by less than 0.001. Convolutions are computed in float32 there; when they were matmuls of bfloat16, a training step
-    of PreResNet-20 took 0.91 s in place of 0.41, with jax 0.12 0.96 in place of 0.40.
+    of PreResNet-20 took 0.91 s in place of 0.40, with jax 0.12 0.96 in place of 0.42.
 Writes experiments/results/precision.json.
 """
 
