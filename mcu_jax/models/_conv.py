@@ -57,7 +57,7 @@ def _conv(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> Arr
 def _value(x: Array, kernel: Array, strides: tuple[int, ...], pads: _Pads) -> Array:
     own = functools.partial(plain, strides=strides, pads=pads)
     on_cpu = functools.partial(_matmul, strides=strides, pads=pads) if _is_matmul(x, strides) else own
-    if on_cpu is own and x.dtype == jnp.float32:
+    if on_cpu is own and x.dtype != jnp.bfloat16:
         return own(x, kernel)
     return lax.platform_dependent(x, kernel, cpu=_in_float32(on_cpu), default=own)
 
@@ -68,10 +68,10 @@ def _is_matmul(x: Array, strides: tuple[int, ...]) -> bool:
 
 
 def _in_float32(form: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, of what it is given in float32, and its results again of the type of that."""
+    """The same function; of bfloat16 it is computed in float32, and gives bfloat16 again."""
 
     def computed(*given: Array) -> Any:
-        if given[0].dtype == jnp.float32:
+        if given[0].dtype != jnp.bfloat16:
             return form(*given)
         # Without barriers jaxlib 0.12 makes convolutions of bfloat16 of it again, and these can give NaN.
         found = form(*lax.optimization_barrier([each.astype(jnp.float32) for each in given]))
