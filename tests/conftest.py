@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Any
 
-# Tests compile much and run little: without fusions and most optimisations they take less than half the time. Set both
-# variables, to "--xla_force_host_platform_device_count=8" and 0, to test what users run.
+# Tests compile much and run little: without fusions and most optimisations they take less than half the time. Set these
+# two variables, to "--xla_force_host_platform_device_count=8" and 0, to test what users run.
 # jaxlib aborts on a flag it does not know, and 0.11 dropped this one.
 _JAXLIB = tuple(map(int, metadata.version("jaxlib").split(".")[:2]))
 _NO_FUSIONS = " --xla_cpu_use_fusion_emitters=false" if _JAXLIB < (0, 11) else ""
 os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count=8{_NO_FUSIONS}")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# Threads of XLA, twice its devices: with jaxlib before 0.12 what waits to be started may hold one for each of them, and
+# nothing is left to run what it waits for.
+os.environ.setdefault("NPROC", "16")
 
 import jax
 import jaxtyping

@@ -223,29 +223,35 @@ def test_fresh_parameters_are_never_whole_on_a_device(digits: Any, monkeypatch: 
 
 
 class Processes:
-    """Two of a run, of four devices each."""
+    """Two of a run, of four devices each. other: where the second one has it, by mistake."""
 
-    def __init__(self, out: pathlib.Path, steps: int, environment: dict[str, str]):
+    def __init__(self, out: pathlib.Path, environment: dict[str, str], other: str | None = None):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
         flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=4")
-        command = [sys.executable, "-m", "mcu_jax", "unlearn", *FLAGS, "--steps", str(steps), "--out", str(out)]
-        command += ["--device", "cpu", "--mesh", "data=4,map=2", "--processes"]
+        command = [sys.executable, "-m", "mcu_jax", "unlearn", *FLAGS, "--steps", str(SMALL["steps"])]
+        command += ["--device", "cpu", "--mesh", "data=4,map=2"]
         self.started = [
             subprocess.Popen(
-                [*command, f"localhost:{port},2,{number}"],
+                [*command, "--out", place, "--processes", f"localhost:{port},2,{number}"],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
                 env={**os.environ, **environment, "XLA_FLAGS": flags},
             )
-            for number in range(2)
+            for number, place in enumerate((str(out), other or str(out)))
         ]
 
     def ended(self) -> list[tuple[int, str, str]]:
         """(exit status, what it printed, what it said) of each."""
-        said = [process.communicate(timeout=300) for process in self.started]
+        finish = time.monotonic() + 240
+        try:
+            said = [process.communicate(timeout=finish - time.monotonic()) for process in self.started]
+        except subprocess.TimeoutExpired:
+            for process in self.started:
+                process.kill()
+            pytest.fail(f"they do not end: {[process.communicate() for process in self.started]}")
         return [(process.returncode, *texts) for process, texts in zip(self.started, said, strict=True)]
 
 
@@ -253,7 +259,7 @@ def test_two_processes_one_of_which_is_lost_go_on_and_come_to_the_same_numbers(
     finished: runs.Run, tmp_path: pathlib.Path, compilations: dict[str, str]
 ) -> None:
     out = tmp_path / "run"
-    first = Processes(out, SMALL["steps"], compilations)
+    first = Processes(out, compilations)
     finish = time.monotonic() + 240
     while len(list((out / "stages").glob("original-*/manifest.json"))) < len(SMALL["seeds"]):
         assert time.monotonic() < finish
@@ -263,10 +269,19 @@ def test_two_processes_one_of_which_is_lost_go_on_and_come_to_the_same_numbers(
     (status, _, said), _ = first.ended()
     assert status != 0
     assert "another process of this run is gone" in said or "another task died" in said
-    (status, printed, said), (other, silent, _) = Processes(out, SMALL["steps"], compilations).ended()
+    (status, printed, said), (other, silent, _) = Processes(out, compilations).ended()
     assert (status, other) == (0, 0), said
     assert not said.startswith("original:"), "it is made again"
     assert "Unlearning on digits" in printed
     # The transport speaks there too, and breaks its lines as it likes.
     assert not [word for word in ("compiling", "Unlearning", "Written to", "mcu-jax") if word in silent], silent
     check_same(runs.read_results(out), finished.results)
+
+
+def test_a_process_that_fails_alone_does_not_keep_the_others_waiting(
+    tmp_path: pathlib.Path, compilations: dict[str, str]
+) -> None:
+    (status, _, said), (other, _, why) = Processes(tmp_path / "run", compilations, other="/dev/null/run").ended()
+    assert (status, other) == (1, 2)
+    assert "another process of this run is gone" in said
+    assert "/dev/null/run cannot be used" in why

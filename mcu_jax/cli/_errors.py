@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import jax
 
@@ -11,10 +12,22 @@ from mcu_jax.checkpoint import DamagedCheckpointError
 from mcu_jax.cli import _messages
 
 LONGEST_CAUSE = 200
+PATIENCE = 5.0
+"""Seconds that a process which failed has for an orderly end, together with the others."""
 
 
 def told(error: Exception) -> int | None:
     """Tells an error and gives the exit status; None, and nothing is told, where it is a mistake of the program."""
+    status = _told(error)
+    if jax.distributed.is_initialized():
+        # It waits for the others, and they wait for this one, unless they failed too.
+        last = threading.Timer(PATIENCE, os._exit, [1 if status is None else status])
+        last.daemon = True
+        last.start()
+    return status
+
+
+def _told(error: Exception) -> int | None:
     if isinstance(error, base.UserError | text.TextError | DamagedCheckpointError):
         return _messages.fail(str(error), 2)
     if isinstance(error, runs.InterruptedRunError):

@@ -230,6 +230,7 @@ def _run(
     model: base.Model | None,
     data: datasets.Data | None,
 ) -> Run:
+    sharding.wait("begun")  # connected with each other they notice at once that one is gone
     opened, graph, placing = _open(config, model, data)
     held = opened.directory.held(observer) if sharding.is_first() else contextlib.nullcontext()
     with held, sharding.use(placing.mesh):
@@ -245,6 +246,7 @@ def _carry_out(
 ) -> Run:
     directory = opened.directory
     store = _stages.Store(directory.stages, directory.path / "stages")
+    sharding.wait("opened")  # by all, before the first one changes what they read
     if sharding.is_first():
         directory.prepare(observer)
         store.sweep()
