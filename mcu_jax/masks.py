@@ -102,6 +102,7 @@ def realised(mask: Mask, params: Params) -> Float[Any, ""]:
     return count(mask, params) / optax.tree.size(params)
 
 
+@jax.jit
 def count(mask: Mask, params: Params) -> Int[Any, ""]:
     """The number of weights the mask lets move."""
     counts = jax.tree.map(lambda m, p: jnp.sum(jnp.broadcast_to(m, p.shape)), mask, params)

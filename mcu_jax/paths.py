@@ -111,6 +111,11 @@ def evaluate_with_ensembles(
         return chunks.Work(_evaluate, (_few(problem), path, ts[:count], {}), {"curve": curve, "members": ()})
 
     values = chunks.side_by_side(work, brief, Partial(metrics.evaluate, problem), path.start, len(ts), chunk)
+    return _parted(values, count=count)
+
+
+@functools.partial(jax.jit, static_argnames=("count",))
+def _parted(values: Evaluation, *, count: int) -> tuple[Evaluation, Evaluation]:
     return jax.tree.map(lambda leaf: leaf[:count], values), jax.tree.map(lambda leaf: leaf[count:], values)
 
 
@@ -225,8 +230,13 @@ def choose(
     there = rules.standing(metrics.evaluate(problem, curve(path, guess.t)))
     realised = rule(there, targets)
     evaluated = _first_within(jnp.asarray(ts, jnp.float32), rule(standings, targets), rules.tolerance(size))
-    better = evaluated.score < realised - _EXACT
-    return Choice(jnp.where(better, evaluated.t, guess.t), jnp.where(better, evaluated.score, realised))
+    return _better(Choice(guess.t, realised), evaluated)
+
+
+@jax.jit
+def _better(guess: Choice, other: Choice) -> Choice:
+    is_better = other.score < guess.score - _EXACT
+    return jax.tree.map(functools.partial(jnp.where, is_better), other, guess)
 
 
 def effective_region(

@@ -39,6 +39,7 @@ class Targets(NamedTuple):
 Rule = Callable[[Standing, Targets], Float[Any, "*T"]]
 
 
+@jax.jit
 def standing(evaluation: Evaluation) -> Standing:
     """Of one model; of an evaluation along a path: `paths.standings`."""
     seen = evaluation.retain, evaluation.forget, evaluation.validation
@@ -70,6 +71,7 @@ def tolerance(forget_size: int) -> float:
     return 0.25 / forget_size
 
 
+@jax.jit
 def accuracy(standing: Standing, targets: Targets) -> Float[Array, "*T"]:
     """½ (|Acc_r − Cal_r| + |Acc_f − Cal_f|): accuracies are at their targets (Shi & Wang 2025, arXiv 2505.10859).
 
@@ -80,6 +82,7 @@ def accuracy(standing: Standing, targets: Targets) -> Float[Array, "*T"]:
     return 0.5 * (jnp.abs(retain - targets.retain) + jnp.abs(forget - targets.forget))
 
 
+@jax.jit
 def distribution(standing: Standing, targets: Targets) -> Float[Array, "*T"]:
     """½ (|Acc_r − Cal_r| + max(0, Cal_v − Acc_v)) + W₁: D_f looks like unseen examples, and nothing else was lost.
 

@@ -84,7 +84,12 @@ def take(data: Batch | Host, rows: Int[Any, "n"]) -> Batch:
     """The examples at these indices. Traceable. Raises UserError for more at once than a source's budget allows."""
     if isinstance(data, Host):
         return _call(data, jnp.asarray(rows, jnp.int32))
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[jnp.asarray(rows)], dict(data))
+    return _rows_of(dict(data), rows)
+
+
+@jax.jit
+def _rows_of(data: Batch, rows: Int[Any, "n"]) -> Batch:
+    return jax.tree.map(lambda leaf: leaf[rows], data)
 
 
 def first(data: Batch | Host) -> Batch:

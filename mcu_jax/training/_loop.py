@@ -165,7 +165,7 @@ def _segments(result: Fit, advance: Callable[[Fit, int, int], Fit], steps: int) 
     """Until the last step, or until nothing is finite any more; of several loops side by side, in none of them."""
     monitor, done, length = _monitor.get(), 0, 1
     # A segment gives its input's memory to its output; the first must not take that of the caller's parameters.
-    result = jax.tree.map(jnp.copy, result)
+    result = _copied(result)
     if monitor and (left := monitor.start(result, steps)):
         result, done = sharding.split(left[0]), left[1]
     while done < steps and bool(jnp.any(result.failed < 0)):
@@ -179,6 +179,17 @@ def _segments(result: Fit, advance: Callable[[Fit, int, int], Fit], steps: int) 
         if monitor and bool(jnp.any(result.failed < 0)):
             monitor.segment(result, done, steps, sharding.fetch(result.losses[..., done - 1]))
     return result
+
+
+@jax.jit
+def _copied(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
+
+
+@functools.partial(jax.jit, static_argnames=("count", "are_batched"))
+def _batched(leaves: list, *, count: int, are_batched: tuple[bool, ...]) -> list:
+    """With those that are one for all repeated."""
+    return [x if is_so else jnp.stack([x] * count) for x, is_so in zip(leaves, are_batched, strict=True)]
 
 
 def _traced(start: Fit, arguments: tuple[Partial, tuple, Any, RandomKey], steps: int, batch_size: int) -> Fit:
@@ -198,7 +209,7 @@ def _traced(start: Fit, arguments: tuple[Partial, tuple, Any, RandomKey], steps:
     @loops.def_vmap
     def together(count: int, batched: Any, states: list, leaves: list) -> tuple[list, list]:
         axes = tuple(0 if is_batched else None for is_batched in batched[1])
-        first = [x if is_batched else jnp.stack([x] * count) for x, is_batched in zip(states, batched[0], strict=True)]
+        first = _batched(states, count=count, are_batched=tuple(batched[0]))
         advance = functools.partial(_together, structure=structure, axes=axes, batch_size=batch_size)
         fit = jax.tree.unflatten(form, first)
         if trees.is_traced(fit, leaves):
