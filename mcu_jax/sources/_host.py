@@ -84,7 +84,7 @@ def take(data: Batch | Host, rows: Int[Any, "n"]) -> Batch:
     """The examples at these indices. Traceable. Raises UserError for more at once than a source's budget allows."""
     if isinstance(data, Host):
         return _call(data, jnp.asarray(rows, jnp.int32))
-    return _rows_of(dict(data), rows)
+    return _rows_of(dict(data), jnp.asarray(rows))
 
 
 @jax.jit
