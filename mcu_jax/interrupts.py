@@ -51,16 +51,20 @@ def heeded(act: Callable[[], None]) -> Iterator[None]:
 
 def end(message: str) -> NoReturn:
     """Ends the process with status 130, whatever its other threads do."""
-    # A flush may wait for a lock whose holder never comes back.
-    last = threading.Timer(1.0, os._exit, [STATUS])
-    last.daemon = True
-    last.start()
+    end_within(1.0, STATUS)  # a flush may wait for a lock whose holder never comes back
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
     with contextlib.suppress(OSError):
         os.write(2, f"mcu-jax: {message}\n".encode())
     os._exit(STATUS)
+
+
+def end_within(seconds: float, status: int) -> None:
+    """Ends the process after so many seconds, whatever its threads do, unless it has ended by itself."""
+    last = threading.Timer(seconds, os._exit, [status])
+    last.daemon = True
+    last.start()
 
 
 def _nothing(*_: object) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 
 import jax
 
-from mcu_jax import base, runs, sharding, text
+from mcu_jax import base, interrupts, runs, sharding, text
 from mcu_jax.checkpoint import DamagedCheckpointError
 from mcu_jax.cli import _messages
 
@@ -21,9 +20,7 @@ def told(error: Exception) -> int | None:
     status = _told(error)
     if jax.distributed.is_initialized():
         # It waits for the others, and they wait for this one, unless they failed too.
-        last = threading.Timer(PATIENCE, os._exit, [1 if status is None else status])
-        last.daemon = True
-        last.start()
+        interrupts.end_within(PATIENCE, 1 if status is None else status)
     return status
 
 
