@@ -7,12 +7,13 @@ Shows: (a) evaluating a path of PreResNet-20, BatchNorm refreshed at each of 21 
     one large matrix product. PyTorch loops over t and seeds as reference codes do, by batches of 100 and of 500 and
     by both layouts of images. Before anything is timed, both give the same logits to 1e-3. Compilation stands by
     itself.
-Time and result: 14 minutes, part a 8 of them, on 2 cores of an x86-64 CPU with AVX-512, jax 0.10.2, PyTorch 2.14.
-    Seconds of ours, and of the best of PyTorch's forms: (a) 45.6 and 30.8; (b) 0.44 and 0.19; (c) 1.8 (after 11 of
-    compilation) and 40.3; (d) 9.6 and 8.2 for the sweep, 0.58 and 0.38 for the step. Slopes (e): 0.96 in t, 0.96 in
-    images, 1.02 in parameters. (f) A forward pass of PreResNet-20 reaches 39 % of what one large matrix product does.
-    Where the time goes: XLA's convolutions, which alone reach half of that and inside a loop a third; PyTorch's are
-    oneDNN's, which reach more.
+Time and result: 9 minutes, part a 4 of them, on 2 cores of an AMD EPYC with AVX-512, jax 0.12, PyTorch 2.14. Seconds of
+    ours, and of the best of PyTorch's forms: (a) 23.7 and 18.1; (b) 0.20 and 0.12; (c) 0.8 (after 8 of compilation) and
+    15.4; (d) 5.7 and 10.6 for the sweep, 0.28 and 0.43 for the step. Slopes (e): 0.97 in t, 0.97 in images, 1.04 in
+    parameters. (f) A forward pass of PreResNet-20 reaches 34 % of what one large matrix product does. Where the time
+    goes: XLA's convolutions; PyTorch's are oneDNN's, which reach more. With jax 0.10, of which the result is kept as
+    against_pytorch-jax-0.10.json: (a) 27.2 and 17.6; (b) 0.23 and 0.11; (c) 0.9 and 13.8; (d) 5.8 and 10.3, 0.27 and
+    0.41.
 Run: pip install torch safetensors; python experiments/benchmarks/against_pytorch.py [--part a]
 Writes experiments/results/against_pytorch.json, a part at a time.
 """

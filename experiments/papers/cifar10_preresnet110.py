@@ -3,7 +3,12 @@
 Shows: the methods that the paper compares beside MCU with a fixed penalty, an adaptive one, and one that tunes itself.
 Run: python experiments/papers/cifar10_preresnet110.py --scale paper --data DIR [--mesh data=4] [--minutes 9]
     DIR: cifar10 as TensorFlow Datasets prepares it.
-Time and result: not run yet at scales paper and small; the tests run smoke, which shows that it runs and nothing else.
+Time and result: small, 79 minutes for both requests on 2 cores of an AMD EPYC, jax 0.10.2. Distance from the retrained
+    model, avg_gap in points, mean of three seeds, too few for an interval. A tenth at random: original 27.1, random
+    labels 10.5, the best point of the line to them 7.9, MCU 3.0 (2.9 with the fixed penalty, 2.9 where it tunes
+    itself), the nearest other method at its paper's values, SalUn, 7.0. A class: random labels, the line and SalUn
+    0.5, MCU 0.6 (0.5 and 0.5): nothing is left to gain, and retain accuracy falls to 75 % along one seed's path.
+    Paper: not run; it needs a GPU. The tests run smoke, which shows that it runs and nothing else.
 """
 
 from __future__ import annotations

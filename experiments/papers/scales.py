@@ -40,7 +40,7 @@ CONNECT: dict[str, dict[str, Any]] = {
         **{"train_size": 16, "validation_size": 4, "steps": 2, "points": 5, "retrains": 1, "seeds": (0,), "sample": 8},
     },
 }
-"""By scale: the papers' own; minutes on a GPU; seconds on a CPU, which tests alone look at."""
+"""By scale: the papers' own; minutes on a GPU, of CIFAR-10 less, for a CPU; seconds on a CPU, for tests alone."""
 
 
 class Piece(runs.Progress):
